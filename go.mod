@@ -1,0 +1,3 @@
+module aifbench
+
+go 1.26.8

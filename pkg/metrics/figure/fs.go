@@ -1,0 +1,4 @@
+package figure
+
+// fs holds the figures of its area.
+var fs = []Def{}

@@ -1,0 +1,4 @@
+package figure
+
+// llm holds the figures of its area.
+var llm = []Def{}

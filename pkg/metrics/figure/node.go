@@ -1,0 +1,4 @@
+package figure
+
+// node holds the figures of its area.
+var node = []Def{}

@@ -1,0 +1,4 @@
+package figure
+
+// vector holds the figures of its area.
+var vector = []Def{}
