@@ -149,6 +149,18 @@ func (v *Verdict) Add(s Status, r Reason) {
 	v.Reasons = append(v.Reasons, r)
 }
 
+// normalise makes a verdict that nobody gave an invalid one, which says so: an
+// unjudged result must not be lost, nor pass for a judged one.
+func (v *Verdict) normalise() {
+	if v.Status == "" {
+		v.Add(Invalid, Reason{Rule: "verdict_missing", Severity: Serious, Message: "nothing judged this result", Evidence: "empty status"})
+		v.Status = Invalid
+	}
+	if v.Reasons == nil {
+		v.Reasons = []Reason{}
+	}
+}
+
 // Fold copies the verdicts of all points into the result's own, naming the
 // point of each reason, and copies the figures of a single point to the top.
 func (r *Result) Fold() {
@@ -193,13 +205,12 @@ func (r *Result) Normalise() {
 	if r.Environment == nil {
 		r.Environment = map[string]any{}
 	}
-	if r.Verdict.Reasons == nil {
-		r.Verdict.Reasons = []Reason{}
-	}
+	r.Verdict.normalise()
 	for i := range r.Curve {
 		p := &r.Curve[i]
-		if p.Verdict.Reasons == nil {
-			p.Verdict.Reasons = []Reason{}
+		p.Verdict.normalise()
+		if p.Figures == nil {
+			p.Figures = figure.Set{}
 		}
 		if p.Errors == nil {
 			p.Errors = map[string]int64{}
