@@ -1,0 +1,8 @@
+package run
+
+import (
+	"errors"
+	"syscall"
+)
+
+func isNotEmpty(err error) bool { return errors.Is(err, syscall.ENOTEMPTY) }
