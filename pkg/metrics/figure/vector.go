@@ -1,4 +1,40 @@
 package figure
 
-// vector holds the figures of its area.
-var vector = []Def{}
+// vector holds the figures of bench chroma. A validated answer is one whose
+// ids exist, are distinct, as many as can be, in order of distance, and whose
+// distances equal the ones computed here; only those count as done.
+var vector = []Def{
+	{"create_ms", "ms", Lower, "Time from sending the request that creates the fresh collection to the last byte of its answer.", "chroma"},
+	{"insert_vectors_per_s", "per_s", Higher, "Vectors of acknowledged batches over the time from the first batch's start to the last one's end; null when the server's count is below what it acknowledged.", "chroma"},
+	{"insert_per_s", "per_s", Higher, "Acknowledged batches over the same time as insert_vectors_per_s.", "chroma"},
+	{"insert_mb_per_s", "MB/s", Higher, "Request bytes of acknowledged batches (10^6 bytes) over the same time as insert_vectors_per_s.", "chroma"},
+	{"insert_p50_ms", "ms", Lower, "Median of the time from the actual send of a batch to the last byte of its answer, acknowledged batches only.", "chroma"},
+	{"insert_p95_ms", "ms", Lower, "95th percentile of the same times as insert_p50_ms.", "chroma"},
+	{"insert_p99_ms", "ms", Lower, "99th percentile of the same times as insert_p50_ms.", "chroma"},
+	{"insert_failed_count", "count", Lower, "Batches that were not acknowledged, whatever the class.", "chroma"},
+	{"rows_count", "count", Neutral, "Records of the collection as the server counts them after the insert phase.", "chroma"},
+	{"query_per_s", "per_s", Higher, "Validated answers whose query started in the query window, over the time from the window's start to its end or to the last of those answers, whichever is later.", "chroma"},
+	{"query_mb_per_s", "MB/s", Neutral, "Bytes of requests and answers of validated queries (10^6 bytes) over the same time as query_per_s.", "chroma"},
+	{"query_p50_ms", "ms", Lower, "Median service time: from the actual send of a query to the last byte of its answer, validated answers only.", "chroma"},
+	{"query_p95_ms", "ms", Lower, "95th percentile of the same times as query_p50_ms.", "chroma"},
+	{"query_p99_ms", "ms", Lower, "99th percentile of the same times as query_p50_ms.", "chroma"},
+	{"query_response_p50_ms", "ms", Lower, "Median response time: from the intended start of a query to the last byte of its answer, validated answers only.", "chroma"},
+	{"query_response_p95_ms", "ms", Lower, "95th percentile of the same times as query_response_p50_ms.", "chroma"},
+	{"query_response_p99_ms", "ms", Lower, "99th percentile of the same times as query_response_p50_ms.", "chroma"},
+	{"query_refused_count", "count", Lower, "Queries refused by the server's rate limit (429).", "chroma"},
+	{"query_wrong_count", "count", Lower, "Queries answered with status 200 whose answer did not stand validation.", "chroma"},
+	{"recall_mean_ratio", "ratio", Higher, "Tie-aware recall at k: distinct returned ids whose exact distance is at most that of the k-th true neighbour plus 1e-6, at most k of them, over k; mean over distinct queries (validated answers; repeats of a query are averaged first).", "chroma"},
+	{"recall_p10_ratio", "ratio", Higher, "10th percentile over distinct queries of the recall of recall_mean_ratio: one query in ten is no better.", "chroma"},
+	{"recall_min_ratio", "ratio", Higher, "Smallest recall of a distinct query, recall as in recall_mean_ratio.", "chroma"},
+	{"recall_zero_count", "count", Lower, "Distinct queries whose recall as in recall_mean_ratio is 0.", "chroma"},
+	{"recall_id_mean_ratio", "ratio", Higher, "Id-exact recall at k: distinct returned ids among the k true neighbours (ties broken by the lower row), over k; mean over distinct queries as in recall_mean_ratio.", "chroma"},
+	{"recall_id_p10_ratio", "ratio", Higher, "10th percentile over distinct queries of the recall of recall_id_mean_ratio.", "chroma"},
+	{"recall_id_min_ratio", "ratio", Higher, "Smallest recall of a distinct query, recall as in recall_id_mean_ratio.", "chroma"},
+	{"recall_id_zero_count", "count", Lower, "Distinct queries whose recall as in recall_id_mean_ratio is 0.", "chroma"},
+	{"recall_tied_count", "count", Neutral, "Distinct queries whose (k+1)-th true neighbour is no more than 1e-6 farther than the k-th: id-exact recall is arbitrary there.", "chroma"},
+	{"recall_random_ratio", "ratio", Neutral, "Tie-aware recall that a random answer would have: share of all vectors within the k-th true distance plus 1e-6, mean over the queries examined. Recall is refused from 0.5 on.", "chroma"},
+	{"data_contrast_ratio", "ratio", Neutral, "Mean distance to all vectors over the distance of the k-th true neighbour (roots of squared distances; chords for cosine), median over the queries examined. Recall is refused below 1.1; not defined for ip.", "chroma"},
+	{"index_bytes", "bytes", Lower, "Bytes of the files in the one index directory that appeared in the persist directory during the insert phase; they hold the state of the last sync only.", "chroma"},
+	{"index_bytes_per_vector", "bytes", Lower, "index_bytes over rows_count.", "chroma"},
+	{"store_growth_bytes", "bytes", Lower, "Growth of the pages in use ((page count - free pages) x page size) of chroma.sqlite3 from before the create to after the insert phase.", "chroma"},
+}
