@@ -98,12 +98,12 @@ func (a Account) Put(s figure.Set) {
 		s.PutNull("send_lateness_p50_ms", "no operation was sent in the window", 0)
 		s.PutNull("send_lateness_p99_ms", "no operation was sent in the window", 0)
 	default:
-		if a.N >= 20 {
+		if figure.Supports(a.N, 0.5) {
 			s.Put("send_lateness_p50_ms", a.LatenessP50MS, a.N, how)
 		} else {
 			s.PutNull("send_lateness_p50_ms", fmt.Sprintf("%d samples, a p50 needs 20", a.N), a.N)
 		}
-		if a.N >= 1000 {
+		if figure.Supports(a.N, 0.99) {
 			s.Put("send_lateness_p99_ms", a.LatenessP99MS, a.N, how)
 		} else {
 			s.PutNull("send_lateness_p99_ms", fmt.Sprintf("%d samples, a p99 needs 1000", a.N), a.N)
