@@ -6,6 +6,13 @@
 // node.json and the run directory.
 package node
 
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+)
+
 // PlanVersion is the version of node.json.
 const PlanVersion = 1
 
@@ -64,6 +71,13 @@ type Proc struct {
 	// SendKey makes the door and the probes send the run's key to the engine
 	// as a bearer token; the engine checks it.
 	SendKey bool `json:"send_key"`
+	// BasicUser makes SendKey present the key as the password of this user
+	// instead of a bearer token: Prometheus knows no other way.
+	BasicUser string `json:"basic_user,omitempty"`
+	// Socket procs listen on the Unix socket AIFBENCH_SOCKET, in the 0700
+	// scratch directory, instead of AIFBENCH_PORT: no other user of the node
+	// can reach them.
+	Socket bool `json:"socket,omitempty"`
 	// Optional procs may fail without failing the run; a warning is recorded.
 	Optional bool `json:"optional"`
 	// AllNodes starts the script on every node of the job, rank by rank.
@@ -75,6 +89,9 @@ type Probe struct {
 	Paths []string `json:"paths,omitempty"`
 	// Model must be listed by GET /v1/models when set.
 	Model string `json:"model,omitempty"`
+	// VersionPath answers {"version": "..."}; it is asked once, when ready, and
+	// its silence is no failure. "" asks nothing.
+	VersionPath string `json:"version_path,omitempty"`
 }
 
 // Monitors is what the supervisor of a monitors run needs beside its procs.
@@ -87,3 +104,33 @@ type Monitors struct {
 	GrafanaBin      string  `json:"grafana_bin,omitempty"`
 	RetentionTime   string  `json:"retention_time,omitempty"`
 }
+
+var procName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+
+func (p Plan) check() error {
+	if p.SchemaVersion != PlanVersion {
+		return fmt.Errorf("read plan: schema_version %d, this program reads %d", p.SchemaVersion, PlanVersion)
+	}
+	if len(p.Procs) == 0 {
+		return errors.New("read plan: no procs")
+	}
+	if p.OneShot && len(p.Procs) != 1 {
+		return errors.New("read plan: a one_shot plan has exactly one proc")
+	}
+	seen := map[string]bool{}
+	for _, q := range p.Procs {
+		switch {
+		case !procName.MatchString(q.Name):
+			return fmt.Errorf("read plan: %q is not a name of a proc", q.Name)
+		case seen[q.Name]:
+			return fmt.Errorf("read plan: two procs are named %s", q.Name)
+		case q.Script == "" || filepath.Base(q.Script) != q.Script:
+			return fmt.Errorf("read plan: script %q of %s is not a file of the run directory", q.Script, q.Name)
+		}
+		seen[q.Name] = true
+	}
+	return nil
+}
+
+// readyAtExit tells whether the proc is ready when it has exited 0.
+func (p Proc) readyAtExit() bool { return len(p.Ready.Paths) == 0 && p.Ready.Model == "" }
