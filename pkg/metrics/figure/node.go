@@ -1,4 +1,68 @@
 package figure
 
-// node holds the figures of its area.
-var node = []Def{}
+// node holds the figures that are read from outside the load generator: host
+// and GPU telemetry, and what a Prometheus server says about a service over a
+// window. Names that begin with scraped_ are the service's own account, read
+// from its metrics, never the client's.
+var node = []Def{
+	{"host_cpu_ratio", "ratio", Neutral, "CPU seconds in any mode but idle and iowait over all CPU seconds of the window; one row a node.", ""},
+	{"host_load1_max_count", "count", Neutral, "Largest one-minute load average in the window; one row a node.", ""},
+	{"host_memory_used_max_bytes", "bytes", Neutral, "Largest total minus available memory in the window; one row a node.", ""},
+	{"host_memory_used_max_ratio", "ratio", Neutral, "Largest (total minus available) over total memory in the window; one row a node.", ""},
+	{"host_network_receive_bytes_per_s", "bytes/s", Neutral, "Bytes received by all interfaces but loopback over the window's length; one row a node.", ""},
+	{"host_network_transmit_bytes_per_s", "bytes/s", Neutral, "Bytes sent by all interfaces but loopback over the window's length; one row a node.", ""},
+	{"host_disk_read_bytes_per_s", "bytes/s", Neutral, "Bytes read from all local disks over the window's length; one row a node.", ""},
+	{"host_disk_written_bytes_per_s", "bytes/s", Neutral, "Bytes written to all local disks over the window's length; one row a node.", ""},
+
+	{"gpu_util_max_ratio", "ratio", Neutral, "Largest share of time in which a kernel ran on the GPU, as sampled in the window; one row a GPU.", ""},
+	{"gpu_util_mean_ratio", "ratio", Neutral, "Mean of the samples of the share of time in which a kernel ran on the GPU; one row a GPU.", ""},
+	{"gpu_memory_used_max_bytes", "bytes", Neutral, "Largest memory in use of the GPU in the window; one row a GPU.", ""},
+	{"gpu_memory_used_max_ratio", "ratio", Neutral, "Largest memory in use over total memory of the GPU in the window; one row a GPU. It is not the load of the memory controller.", ""},
+	{"gpu_temperature_max_celsius", "celsius", Lower, "Highest temperature of the GPU sampled in the window; one row a GPU.", ""},
+	{"gpu_temperature_slope_celsius_per_s", "celsius/s", Lower, "Slope of the straight line through the samples of the temperature in the window, by least squares; one row a GPU. Near zero means thermally stable.", ""},
+	{"gpu_power_mean_watts", "W", Neutral, "Mean of the samples of the power draw of the GPU in the window; one row a GPU.", ""},
+	{"gpu_power_max_watts", "W", Neutral, "Highest power draw of the GPU sampled in the window; one row a GPU.", ""},
+	{"gpu_energy_joules", "J", Neutral, "Mean power of all GPUs, summed, times the window's length.", ""},
+
+	{"scraped_prompt_tokens_per_s", "per_s", Neutral, "Prompt tokens the engine processed over the window's length.", "vllm"},
+	{"scraped_generation_tokens_per_s", "per_s", Higher, "Tokens the engine generated over the window's length.", "vllm"},
+	{"scraped_generation_tokens_count", "count", Neutral, "Tokens the engine generated in the window.", "vllm"},
+	{"scraped_requests_per_s", "per_s", Higher, "Requests the engine finished, whatever the finish reason, over the window's length.", "vllm"},
+	{"scraped_requests_count", "count", Neutral, "Requests the engine finished in the window; one row a finish reason.", "vllm"},
+	{"scraped_running_max_count", "count", Neutral, "Largest number of requests in execution, all engines together, as scraped in the window.", "vllm"},
+	{"scraped_running_mean_count", "count", Neutral, "Mean number of requests in execution, all engines together, over the window.", "vllm"},
+	{"scraped_waiting_max_count", "count", Lower, "Largest number of requests waiting to be scheduled, all engines together, as scraped in the window.", "vllm"},
+	{"scraped_waiting_mean_count", "count", Lower, "Mean number of requests waiting to be scheduled, all engines together, over the window.", "vllm"},
+	{"scraped_kv_cache_max_ratio", "ratio", Neutral, "Largest share of the KV cache in use of any engine, as scraped in the window.", "vllm"},
+	{"scraped_kv_cache_mean_ratio", "ratio", Neutral, "Mean share of the KV cache in use over engines and window.", "vllm"},
+	{"scraped_preemptions_count", "count", Lower, "Requests the engine preempted in the window.", "vllm"},
+	{"scraped_prefix_cache_hit_ratio", "ratio", Higher, "Prompt tokens found in the prefix cache over prompt tokens looked up in the window.", "vllm"},
+	{"scraped_ttft_p50_ms", "ms", Lower, "Median of the engine's time to first token, interpolated in the bucket that holds it; the bucket's bounds are the error.", "vllm"},
+	{"scraped_ttft_p95_ms", "ms", Lower, "95th percentile of the engine's time to first token, interpolated in the bucket that holds it; the bucket's bounds are the error.", "vllm"},
+	{"scraped_ttft_p99_ms", "ms", Lower, "99th percentile of the engine's time to first token, interpolated in the bucket that holds it; the bucket's bounds are the error.", "vllm"},
+	{"scraped_itl_p50_ms", "ms", Lower, "Median of the engine's inter-token latency, interpolated in the bucket that holds it; the bucket's bounds are the error.", "vllm"},
+	{"scraped_itl_p95_ms", "ms", Lower, "95th percentile of the engine's inter-token latency, interpolated in the bucket that holds it; the bucket's bounds are the error.", "vllm"},
+	{"scraped_itl_p99_ms", "ms", Lower, "99th percentile of the engine's inter-token latency, interpolated in the bucket that holds it; the bucket's bounds are the error.", "vllm"},
+	{"scraped_e2e_p50_ms", "ms", Lower, "Median of the engine's time per request, interpolated in the bucket that holds it; the bucket's bounds are the error.", "vllm"},
+	{"scraped_e2e_p95_ms", "ms", Lower, "95th percentile of the engine's time per request, interpolated in the bucket that holds it; the bucket's bounds are the error.", "vllm"},
+	{"scraped_e2e_p99_ms", "ms", Lower, "99th percentile of the engine's time per request, interpolated in the bucket that holds it; the bucket's bounds are the error.", "vllm"},
+
+	{"scraped_query_calls_count", "count", Neutral, "Query calls the server counted in the window, failed ones included.", "chroma"},
+	{"scraped_query_calls_per_s", "per_s", Higher, "scraped_query_calls_count over the window's length.", "chroma"},
+	{"scraped_add_calls_count", "count", Neutral, "Add calls the server counted in the window, failed ones included.", "chroma"},
+	{"scraped_add_calls_per_s", "per_s", Higher, "scraped_add_calls_count over the window's length.", "chroma"},
+	{"scraped_get_calls_count", "count", Neutral, "Get calls the server counted in the window, failed ones included.", "chroma"},
+	{"scraped_count_calls_count", "count", Neutral, "Count calls the server counted in the window, failed ones included.", "chroma"},
+	{"scraped_upsert_calls_count", "count", Neutral, "Upsert calls the server counted in the window, failed ones included.", "chroma"},
+	{"scraped_update_calls_count", "count", Neutral, "Update calls the server counted in the window, failed ones included.", "chroma"},
+	{"scraped_delete_calls_count", "count", Neutral, "Delete calls the server counted in the window, failed ones included.", "chroma"},
+	{"scraped_read_events_count", "count", Neutral, "Successful query, get and count calls together, by the server's metering, in the window.", "chroma"},
+	{"scraped_write_events_count", "count", Neutral, "Successful writing calls together, by the server's metering, in the window.", "chroma"},
+	{"scraped_cache_hit_ratio", "ratio", Higher, "Hits over look-ups of the server's caches in the window.", "chroma"},
+
+	{"targets_count", "count", Neutral, "Targets that Prometheus scraped at the end of the window.", "monitors"},
+	{"targets_up_count", "count", Higher, "Targets whose last scrape of the window succeeded.", "monitors"},
+	{"targets_up_ratio", "ratio", Higher, "Share of all scrapes of the window that succeeded, mean over targets.", "monitors"},
+	{"scrape_duration_max_s", "s", Lower, "Longest scrape of any target in the window.", "monitors"},
+	{"scraped_samples_per_s", "per_s", Neutral, "Samples Prometheus took from all targets over the window's length.", "monitors"},
+}
