@@ -20,7 +20,7 @@
 #                                    link NODE (mode B: the network cable)
 #
 # NODE: login1 or mel0001... Which lab: $AIFBENCH_LAB_DIR, else $AIFBENCH_LAB,
-# else the one started last (.cache/lab.current), else a new folder in /tmp.
+# else the one started last without them (.cache/lab.current), else a new folder.
 # Exit 3: cannot be had here.
 set -euo pipefail
 umask 022
@@ -123,6 +123,7 @@ cgroup_works() {
 }
 other_lab_has_cgroup() {
 	local f
+	# shellcheck disable=SC2013 # words, not lines
 	for f in $(grep -lzxF AIFBENCH_LAB_CGROUP=1 /proc/[0-9]*/environ 2>/dev/null); do
 		grep -qzxF "AIFBENCH_LAB_PROC=$LAB" "$f" 2>/dev/null || return 0
 	done
@@ -146,7 +147,7 @@ addr() { if [[ $MODE == A ]]; then echo 127.0.0.1; elif [[ $1 == login1 ]]; then
 
 write_config() {
 	local n i head port gpu cpu half=$(((${#NODES[@]} + 1) / 2)) tree=linuxproc task=none
-	head=$([[ $MODE == B ]] && echo login1 || hostname -s)
+	if [[ $MODE == B ]]; then head=login1; else head=$(hostname -s); fi
 	gpu=$(IFS=,; echo "${NODES[*]:0:half}")
 	cpu=$(IFS=,; echo "${NODES[*]:half}")
 	cpu=${cpu:-$gpu}
@@ -459,7 +460,7 @@ cmd_start() {
 	for n in "${NODES[@]}"; do daemon "$n" "slurmd.$n" slurmd -N "$n"; done
 	wait_for 60 "idle nodes" nodes_ready
 	trap - EXIT INT TERM
-	echo "$LAB" >"$CACHE/lab.current"
+	if [[ -z ${AIFBENCH_LAB_DIR:-} ]]; then echo "$LAB" >"$CACHE/lab.current"; fi
 	say "running in $LAB: mode $MODE, ${#NODES[@]} nodes, $([[ $CGROUP == 1 ]] && echo cgroup || echo linuxproc), started in $(((${EPOCHREALTIME/./} - t0) / 1000)) ms"
 }
 
@@ -476,6 +477,7 @@ lab_pids() {
 		[[ $self != *" $p "* ]] || continue
 		if [[ $nets == *" $(readlink "/proc/$p/ns/net" 2>/dev/null || echo -) "* ]]; then echo "$p"; fi
 	done
+	# shellcheck disable=SC2013
 	for f in $(grep -lzxF -e "SLURM_CONF=$LAB/etc/slurm.conf" -e "AIFBENCH_LAB_PROC=$LAB" /proc/[0-9]*/environ 2>/dev/null); do
 		p=${f#/proc/} p=${p%/environ}
 		[[ $self != *" $p "* ]] || continue
@@ -584,7 +586,10 @@ cmd_fault() {
 		if [[ $2 == on ]]; then kill -STOP "$p"; else kill -CONT "$p"; fi
 		;;
 	"ctld-stop on") stop_pid slurmctld ;;
-	"ctld-stop off") pid_of slurmctld >/dev/null || ctld_up ;;
+	"ctld-stop off")
+		pid_of slurmctld >/dev/null || ctld_up
+		for ((i = 0; i < 200; i++)); do nodes_ready && break; sleep 0.1; done # they report back one by one
+		;;
 	"dbd-stop on") stop_pid slurmdbd ;;
 	"dbd-stop off") pid_of slurmdbd >/dev/null || dbd_up ;;
 	"link mel"*" on" | "link mel"*" off")

@@ -98,9 +98,9 @@ pip_target() {
 }
 
 # fresh DIR: an empty folder to build in; finish moves it into place, so that
-# an interrupted build never looks like a finished one.
+# an interrupted build never looks like a finished one, readable by everybody.
 fresh() { rm -rf "$1.new"; mkdir -p "$1.new"; }
-finish() { rm -rf "$1"; mv "$1.new" "$1"; }
+finish() { chmod -R a+rX "$1.new"; rm -rf "$1"; mv "$1.new" "$1"; }
 
 # ---- parts -----------------------------------------------------------------
 
@@ -219,7 +219,7 @@ part_model() {
 warm_vllm() {
 	local t0=$SECONDS pid tmp ok='' i
 	tmp=$(mktemp -d)
-	HOME=$tmp VLLM_CACHE_ROOT=$tmp/cache VLLM_CONFIG_ROOT=$tmp/cfg HF_HOME=$tmp/hf setsid "$cache/vllm/fast/vllm" serve "$cache/model" \
+	env -u PYTHONDONTWRITEBYTECODE HOME="$tmp" VLLM_CACHE_ROOT="$tmp/cache" VLLM_CONFIG_ROOT="$tmp/cfg" HF_HOME="$tmp/hf" setsid "$cache/vllm/fast/vllm" serve "$cache/model" \
 		--served-model-name tiny --uds "$tmp/sock" --enforce-eager --max-model-len 2048 --max-num-seqs 8 --dtype bfloat16 \
 		--kv-cache-memory-bytes 67108864 </dev/null >"$cache/log/vllm-warm.log" 2>&1 &
 	pid=$!
