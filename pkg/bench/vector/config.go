@@ -141,7 +141,7 @@ func (c Config) Validate() error {
 		say(!slices.Contains(c.Vectors[:i], n), "vectors %d is given twice", n)
 	}
 	say(c.Queries >= 1 && c.Queries <= 1_000_000, "queries %d is not within 1 and 1000000", c.Queries)
-	say(c.K >= 1 && c.K <= 10_000, "k %d is not within 1 and 10000", c.K)
+	say(c.K >= 1 && c.K <= 1000, "k %d is not within 1 and 1000", c.K)
 	say(c.BatchSize >= 1 && c.BatchSize <= 1_000_000, "batch_size %d is not within 1 and 1000000", c.BatchSize)
 	say(c.InsertConcurrency >= 1 && c.InsertConcurrency <= 4096, "insert_concurrency %d is not within 1 and 4096", c.InsertConcurrency)
 	say(len(c.QueryConcurrency) > 0, "query_concurrency is empty; give at least one number, such as 1")

@@ -13,7 +13,7 @@ var vector = []Def{
 	{"insert_p99_ms", "ms", Lower, "99th percentile of the same times as insert_p50_ms.", "chroma"},
 	{"insert_failed_count", "count", Lower, "Batches that were not acknowledged, whatever the class.", "chroma"},
 	{"rows_count", "count", Neutral, "Records of the collection as the server counts them after the insert phase.", "chroma"},
-	{"query_per_s", "per_s", Higher, "Validated answers whose query started in the query window, over the time from the window's start to its end or to the last of those answers, whichever is later.", "chroma"},
+	{"query_per_s", "per_s", Higher, "Validated answers that ended within the query window, over its length.", "chroma"},
 	{"query_mb_per_s", "MB/s", Neutral, "Bytes of requests and answers of validated queries (10^6 bytes) over the same time as query_per_s.", "chroma"},
 	{"query_p50_ms", "ms", Lower, "Median service time: from the actual send of a query to the last byte of its answer, validated answers only.", "chroma"},
 	{"query_p95_ms", "ms", Lower, "95th percentile of the same times as query_p50_ms.", "chroma"},
