@@ -122,8 +122,11 @@ func (a asker) expand(query string) string {
 		"$step", millis(step),
 		"$w", millis(a.window),
 	).Replace(query)
-	// An empty selector before a further matcher leaves a comma behind.
-	return strings.ReplaceAll(out, "{,", "{")
+	if a.matchers == "" {
+		// Before a further matcher the empty selector leaves a comma behind.
+		out = strings.ReplaceAll(out, "{,", "{")
+	}
+	return out
 }
 
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) + "ms" }
