@@ -19,8 +19,10 @@ const (
 	EventDoubtful      = "doubtful"       // sbatch's answer could not be trusted: message
 	EventRefused       = "refused"        // the scheduler or site said no: message
 	EventObserved      = "observed"       // state, reason, node as the scheduler said
+	EventAbsent        = "absent"         // the scheduler did not list it; its end is not on record yet
 	EventReady         = "ready"          // the endpoint is published
 	EventStopRequested = "stop_requested" // a user asked the job to end
+	EventJobEnded      = "job_ended"      // the job is over for certain: state, cause, exit_code
 	EventCleaned       = "cleaned"        // owned paths were removed
 	EventEnded         = "ended"          // state, cause, exit_code: nothing follows
 )
@@ -104,9 +106,13 @@ type State struct {
 	Reason        string
 	Node          string
 	ObservedAt    time.Time
+	AbsentSince   time.Time // first absent since last seen
+	BlockedSince  time.Time // first fatal reason since the last other one
 	ReadyAt       time.Time
 	StopRequested time.Time
 	Cleaned       bool
+	JobEnded      bool
+	JobMessage    string
 	Ended         bool
 	EndedAt       time.Time
 	Cause         string
@@ -132,9 +138,19 @@ func (d Dir) State() State {
 		case EventSubmitted:
 			s.JobID, s.Cluster, s.SubmittedAt, s.Doubtful = e.JobID, e.Cluster, e.Time, false
 		case EventObserved:
-			s.SchedState, s.Reason, s.ObservedAt = e.State, e.Reason, e.Time
+			s.SchedState, s.Reason, s.ObservedAt, s.AbsentSince = e.State, e.Reason, e.Time, time.Time{}
 			if e.Node != "" {
 				s.Node = e.Node
+			}
+			switch {
+			case e.Cause == "":
+				s.BlockedSince = time.Time{}
+			case s.BlockedSince.IsZero():
+				s.BlockedSince = e.Time
+			}
+		case EventAbsent:
+			if s.AbsentSince.IsZero() {
+				s.AbsentSince = e.Time
 			}
 		case EventReady:
 			s.ReadyAt = e.Time
@@ -145,8 +161,17 @@ func (d Dir) State() State {
 			s.StopRequested = e.Time
 		case EventCleaned:
 			s.Cleaned = true
+		case EventJobEnded:
+			s.JobEnded, s.Cause, s.ExitCode, s.JobMessage = true, e.Cause, e.ExitCode, e.Message
+			s.SchedState, s.Reason = e.State, ""
 		case EventEnded:
-			s.Ended, s.EndedAt, s.Cause, s.ExitCode = true, e.Time, e.Cause, e.ExitCode
+			s.Ended, s.EndedAt = true, e.Time
+			if e.Cause != "" {
+				s.Cause = e.Cause
+			}
+			if e.ExitCode != nil {
+				s.ExitCode = e.ExitCode
+			}
 			if e.State != "" {
 				s.SchedState = e.State
 			}
