@@ -61,7 +61,7 @@ func New(cfg Config) *Client {
 	}
 	return &Client{
 		runner: cfg.Runner, bin: cfg.Bin, now: now,
-		env: readEnv(cfg.Env), submit: submitEnv(cfg.Env),
+		env: readEnv(cfg.Env), submit: JobEnv(cfg.Env),
 		sights: map[string]sight{},
 	}
 }
@@ -109,9 +109,9 @@ func readEnv(env []string) []string {
 	return append(out, "SLURM_TIME_FORMAT=%s", "SLURM_BITSTR_LEN=0", "TZ=UTC", "LC_ALL=C")
 }
 
-// submitEnv is the environment of sbatch. It reaches the job under --export=ALL,
+// JobEnv is the environment of a submission, out of the caller's. It reaches the job under --export=ALL,
 // so our own time format and locale stay out, and secrets too.
-func submitEnv(env []string) []string {
+func JobEnv(env []string) []string {
 	return slices.DeleteFunc(cleanEnv(env), func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")
 		return secret.MatchString(name)

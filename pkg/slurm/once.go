@@ -54,7 +54,7 @@ func SubmitOnce(ctx context.Context, sched Scheduler, s Submission, j Journal, o
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if err := s.check(); err != nil {
+	if err := s.Check(); err != nil {
 		return Receipt{}, err
 	}
 	var doubt error

@@ -30,7 +30,7 @@ func ParseReceipt(text []byte) (id, cluster string, err error) {
 // certainly no job, ErrMissing when there is no sbatch, ErrDoubtful whenever a
 // job may exist: then LookUp the name first (SubmitOnce does).
 func (c *Client) Submit(ctx context.Context, s Submission) (Receipt, error) {
-	if err := s.check(); err != nil {
+	if err := s.Check(); err != nil {
 		return Receipt{}, err
 	}
 	dir := s.Dir
@@ -62,8 +62,8 @@ func (c *Client) Submit(ctx context.Context, s Submission) (Receipt, error) {
 	return Receipt{}, fmt.Errorf("submit %s: %w: %w", s.JobName, ErrDoubtful, err)
 }
 
-// check refuses what would make the job unfindable or its options ours.
-func (s Submission) check() error {
+// Check refuses what would make the job unfindable or its options not its own.
+func (s Submission) Check() error {
 	if !nameForm.MatchString(s.JobName) {
 		return fmt.Errorf("submit job: name %q: want letters, digits and . _ + - only", clip(s.JobName))
 	}
