@@ -284,19 +284,18 @@ folders() {
 	fi
 	# The project may sit where ordinary users cannot go: give them the cache
 	# here. Mode B mounts it in each node; mode A links or hard-links it.
-	if [[ $MODE == A ]]; then
-		chmod 1777 "$LAB/nodelocal"
-		rmdir "$LAB/cache" 2>/dev/null || true
-		if [[ ! -e $LAB/cache ]]; then
-			if setpriv --reuid=alice --regid=alice --init-groups test -r "$CACHE/stamp"; then
-				ln -s "$CACHE" "$LAB/cache"
-			else
-				cp -al "$CACHE" "$LAB/cache" 2>/dev/null || { rm -rf "$LAB/cache" && cp -a "$CACHE" "$LAB/cache"; }
-			fi
-		fi
-	elif [[ -L $LAB/cache || ! -d $LAB/cache ]]; then
-		rm -f "$LAB/cache"
+	# Nothing is ever mounted there in this namespace, so it may be removed.
+	rm -rf "$LAB/cache"
+	if [[ $MODE == B ]]; then
 		mkdir "$LAB/cache"
+		return
+	fi
+	chmod 1777 "$LAB/nodelocal"
+	if setpriv --reuid=alice --regid="$(id -g alice)" --init-groups test -r "$CACHE/log/."; then
+		ln -s "$CACHE" "$LAB/cache"
+	elif ! cp -al "$CACHE" "$LAB/cache" 2>/dev/null; then # another file system
+		rm -rf "$LAB/cache"
+		cp -a "$CACHE" "$LAB/cache"
 	fi
 }
 
@@ -424,7 +423,7 @@ cmd_start() {
 	for c in slurmctld slurmd slurmdbd munged mariadbd sacctmgr ip ss; do
 		command -v "$c" >/dev/null || { say "cannot be had here: no $c (setup.sh slurm)"; exit 3; }
 	done
-	mkdir -p "$CACHE"
+	mkdir -p "$CACHE/log"
 	if [[ -z $LAB || (-z ${AIFBENCH_LAB_DIR:-}${AIFBENCH_LAB:-} && ! -d $LAB) ]]; then
 		LAB=$(mktemp -d /tmp/aifb-lab.XXXXXX)
 	fi
