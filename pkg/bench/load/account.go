@@ -137,9 +137,9 @@ func readUsage() usage {
 	return u
 }
 
-// allowedCPUs is how many CPUs this process can use at once: its affinity and
+// AllowedCPUs is how many CPUs this process can use at once: its affinity and
 // the limit that the runtime took from the cgroup.
-func allowedCPUs() int {
+func AllowedCPUs() int {
 	n := runtime.GOMAXPROCS(0)
 	var set unix.CPUSet
 	if unix.SchedGetaffinity(0, &set) == nil && set.Count() > 0 {
@@ -151,7 +151,7 @@ func allowedCPUs() int {
 func (d *driver) account(out Outcome, late *lateness, sendSpan time.Duration) Account {
 	a := Account{
 		Schedule: d.plan.Schedule.String(), N: out.Sent, Dropped: out.Dropped,
-		CPUsAllowed: allowedCPUs(), PeakWorkers: len(d.workers), WindowS: (out.End - out.Start).Seconds(),
+		CPUsAllowed: AllowedCPUs(), PeakWorkers: len(d.workers), WindowS: (out.End - out.Start).Seconds(),
 		LatenessP50MS: late.quantile(0.5), LatenessP99MS: late.quantile(0.99), LatenessMaxMS: late.maximum(),
 	}
 	switch s := d.plan.Schedule.(type) {

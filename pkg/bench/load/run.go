@@ -43,6 +43,9 @@ type NewWorker func(id int) Do
 // Clock turns moments into offsets from the start of the load.
 type Clock struct{ zero time.Time }
 
+// StartClock returns a clock that starts now, for operations outside a load.
+func StartClock() Clock { return Clock{zero: time.Now()} }
+
 // Since returns the monotonic offset of now.
 func (c Clock) Since() time.Duration { return time.Since(c.zero) }
 
