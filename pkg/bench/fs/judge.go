@@ -9,10 +9,10 @@ import (
 	"aifbench/pkg/metrics/result"
 )
 
-// judgeNative fills a point from the outcomes of the built-in engine. It is
-// pure, so that Recompute reaches the same figures and verdict from the record
-// file.
-func judgeNative(outcomes []phases.Outcome, fsType string, direct bool, p *result.Point) {
+// judgeNative fills a point from the outcomes of the built-in engine; stopped
+// is the status of a phase that was stopped from outside. It is pure, so that
+// Recompute reaches the same figures and verdict from the record file.
+func judgeNative(outcomes []phases.Outcome, fsType string, direct bool, stopped result.Status, p *result.Point) {
 	p.Figures = figure.Set{}
 	p.Errors = map[string]int64{}
 	p.Notes = map[string]string{}
@@ -36,7 +36,7 @@ func judgeNative(outcomes []phases.Outcome, fsType string, direct bool, p *resul
 			written += s.bytes
 			created += s.ops
 		}
-		judgePhase(o, s, p)
+		judgePhase(o, s, stopped, p)
 		if o.Status == phases.Done && s.capped {
 			capped = append(capped, spec.Name)
 		}
@@ -73,7 +73,7 @@ func how(spec phases.Spec, direct bool) string {
 }
 
 // judgePhase turns what went wrong in a phase into reasons.
-func judgePhase(o phases.Outcome, s *sums, p *result.Point) {
+func judgePhase(o phases.Outcome, s *sums, stopped result.Status, p *result.Point) {
 	bad := func(status result.Status, rule, format string, a ...any) {
 		p.Verdict.Add(status, result.Reason{Rule: rule, Severity: result.Serious, Message: fmt.Sprintf(format, a...), Evidence: s.fault})
 	}
@@ -86,7 +86,7 @@ func judgePhase(o phases.Outcome, s *sums, p *result.Point) {
 		return
 	}
 	if o.Status == phases.Interrupted {
-		p.Verdict.Add(result.Interrupted, result.Reason{
+		p.Verdict.Add(stopped, result.Reason{
 			Rule: "phase_interrupted", Severity: result.Serious,
 			Message: "phase " + o.Phase + " was interrupted", Evidence: o.Message,
 		})

@@ -80,6 +80,10 @@ func runNative(ctx context.Context, cfg Config, env load.Env, dir *datadir.Dir, 
 	if err := errors.Join(err, w.Close()); err != nil {
 		return stuck, err
 	}
-	judgeNative(outcomes, layout.FSType, cfg.Direct, point)
+	stopped := result.Interrupted
+	if ctx.Err() != nil {
+		stopped = load.StopStatus(context.Cause(ctx))
+	}
+	judgeNative(outcomes, layout.FSType, cfg.Direct, stopped, point)
 	return stuck, nil
 }

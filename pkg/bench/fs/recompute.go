@@ -71,7 +71,7 @@ func rebuild(r *record.Reader) (result.Result, error) {
 		outcomes = append(outcomes, o)
 	}
 	p := result.Point{Label: EngineNative}
-	judgeNative(outcomes, head.Meta["fs_type"], head.Meta["direct"] == "true", &p)
+	judgeNative(outcomes, head.Meta["fs_type"], head.Meta["direct"] == "true", result.Interrupted, &p)
 	if start, err := time.Parse(time.RFC3339Nano, head.Meta["started"]); err == nil {
 		p.Window.Start, p.Window.End = start, start
 		for _, ph := range p.Phases {
