@@ -30,8 +30,9 @@ type Plan struct {
 	// OneShot runs the only proc to its end; the run is ready when it exits 0
 	// and the supervisor then leaves without waiting for more.
 	OneShot bool `json:"one_shot"`
-	// LoadCPUs is set apart for load generators beside the service, as a CPU
-	// list ("6-7"); "" means none is set apart and results say so.
+	// LoadCPUs is set apart for load generators beside the service: a CPU list
+	// ("6-7") or a count ("2": the last two of the allocation); "" means none
+	// is set apart and results say so.
 	LoadCPUs string `json:"load_cpus"`
 	// TelemetryPeriodS is how often series are appended; 2 at most.
 	TelemetryPeriodS float64 `json:"telemetry_period_s"`
@@ -39,6 +40,9 @@ type Plan struct {
 	StopGraceS float64 `json:"stop_grace_s"`
 	// ReadyTimeoutS bounds the start of each proc.
 	ReadyTimeoutS float64 `json:"ready_timeout_s"`
+	// TimeLimitS is the job's time limit, for schedulers that do not tell the
+	// job its end; 0 when unknown.
+	TimeLimitS float64 `json:"time_limit_s,omitempty"`
 	// Exposure is copied to the endpoint: none, node_users or network.
 	Exposure string `json:"exposure"`
 	// DataDir is the persist or data directory of the service, "" for none.
