@@ -221,7 +221,7 @@ func putRecall(set figure.Set, prefix string, values []float64, reason string) {
 	}
 	d := quantile.Of(values)
 	set.Put(prefix+"_mean_ratio", d.Mean(), d.N(), "mean over distinct queries")
-	if lo, hi, ok := d.MeanCI(); ok {
+	if lo, hi, ok := d.MeanCI(); ok && lo < hi { // equal values would promise certainty
 		// Queries are drawn independently of each other, so a t interval holds.
 		set.WithCI(prefix+"_mean_ratio", max(lo, 0), min(hi, 1))
 	}

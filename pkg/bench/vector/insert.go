@@ -126,10 +126,8 @@ func (r *runner) windowSample(point, phase string, out load.Outcome) sample {
 
 // verify compares what was acknowledged with what the server counts.
 func (r *runner) verify(ctx context.Context, c *collection, point string, ph *result.Phase, out load.Outcome, acked, batches int64) bool {
-	vctx := ctx
-	if ctx.Err() != nil {
-		vctx = context.WithoutCancel(ctx) // a partial result deserves its count too
-	}
+	vctx, cancel := r.after(ctx) // a partial result deserves its count too
+	defer cancel()
 	rows, s, err := r.count(vctx, c.col.ID, newSample(point, phaseInsert, opCount))
 	c.keep(r, s, err)
 	if err == nil {

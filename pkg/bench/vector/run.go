@@ -31,6 +31,9 @@ const (
 // store, whatever a caller believes to have started.
 const EngineSim = "sim"
 
+// engineUnknown is the engine of a server that no run started.
+const engineUnknown = "external"
+
 // Run measures the target as cfg says and returns the result; the raw samples
 // go to env.Dir. The error is non-nil only when there is no result to speak
 // of: a wrong configuration or a run directory that cannot be written. A
@@ -58,10 +61,13 @@ func Run(ctx context.Context, cfg Config, env load.Env) (result.Result, error) {
 	if env.Log == nil {
 		env.Log = slog.New(slog.DiscardHandler)
 	}
-	r := &runner{cfg: cfg, env: env, client: client, zero: time.Now(), stop: ctx}
+	r := &runner{cfg: cfg, env: env, client: client, zero: time.Now()}
 	r.res = result.Result{
 		Kind: Kind, Service: Service, Engine: env.Engine, Run: env.Run, Target: env.Target,
 		Config: doc, Environment: map[string]any{},
+	}
+	if r.res.Engine == "" {
+		r.res.Engine = engineUnknown
 	}
 	start := time.Now()
 	err = r.all(ctx)
@@ -105,7 +111,6 @@ type runner struct {
 	env    load.Env
 	client *chroma.Client
 	zero   time.Time // all offsets count from here
-	stop   context.Context
 	server chroma.Identity
 	res    result.Result
 
@@ -139,6 +144,16 @@ func (r *runner) progress(point, phase string) {
 // limit is the context of one call outside of the measured loops.
 func (r *runner) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, seconds(r.cfg.RequestTimeoutS))
+}
+
+// after is the context of a call that still makes sense once ctx has ended:
+// counting what was stored, deleting what was made.
+func (r *runner) after(ctx context.Context) (context.Context, context.CancelFunc) {
+	wait := seconds(r.cfg.RequestTimeoutS)
+	if ctx.Err() != nil {
+		wait = min(wait, max(r.env.DrainLimit, 2*time.Second))
+	}
+	return context.WithTimeout(context.WithoutCancel(ctx), wait)
 }
 
 func (r *runner) all(ctx context.Context) (err error) {
@@ -202,7 +217,7 @@ func (r *runner) identify(ctx context.Context) error {
 		r.res.Engine = EngineSim
 		r.warn("sim_engine", "measured against the built-in exact store, which is not Chroma: its figures say nothing about Chroma")
 	case r.env.Engine == EngineSim:
-		r.res.Engine = ""
+		r.res.Engine = engineUnknown
 		r.warn("engine_mismatch", "the run says engine sim, but the server is not the built-in store")
 	}
 	if r.cfg.Encoding == chroma.Base64 && !id.Base64 {

@@ -260,11 +260,7 @@ func (r *runner) drop(ctx context.Context, c *collection, p *result.Point) {
 		return
 	}
 	r.progress(p.Label, phaseCleanup)
-	wait := seconds(r.cfg.RequestTimeoutS)
-	if ctx.Err() != nil {
-		wait = min(wait, max(r.env.DrainLimit, 2*time.Second))
-	}
-	dctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), wait)
+	dctx, cancel := r.after(ctx)
 	defer cancel()
 	ph := result.Phase{Name: phaseCleanup, StartS: r.since(time.Now()).Seconds(), Ops: 1, Status: "ok"}
 	st, err := r.client.Drop(dctx, c.name)

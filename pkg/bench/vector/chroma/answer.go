@@ -46,6 +46,9 @@ func (a *Answer) span(r int) (int, int) {
 // numbers of the same shape; other fields are checked to be JSON and skipped.
 func (a *Answer) Parse(body []byte) error {
 	a.ids, a.ends, a.dist, a.hasDist = a.ids[:0], a.ends[:0], a.dist[:0], false
+	if a.dist == nil {
+		a.dist = make([]float64, 0, 16) // an empty row has distances too, not nil
+	}
 	if !utf8.Valid(body) {
 		return errors.New("parse answer: not UTF-8")
 	}
