@@ -5,6 +5,7 @@ import (
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // The twelve scored phases: four of bandwidth, eight of metadata.
@@ -73,8 +74,8 @@ func hashPair(key, value string) uint32 {
 	return h
 }
 
-// ConfigHash is the hash io500 prints as config-hash for the options of an ini
-// file, defaults included. Section names do not enter it.
+// ConfigHash is the hash io500 prints as config-hash for a run with these
+// values and its own defaults. Section names do not enter it.
 func ConfigHash(v Values) string {
 	var h uint32
 	for _, s := range schema {
@@ -83,12 +84,31 @@ func ConfigHash(v Values) string {
 			if set, ok := v[s.section+"."+o.key]; ok {
 				value = set
 			}
-			if value != "" {
-				h ^= hashPair(o.key, value)
-			}
+			h ^= configPair(o.key, value)
 		}
 	}
 	return fmt.Sprintf("%X", h)
+}
+
+// FileHash is the same hash over the pairs of a config.ini as io500 wrote it,
+// which lists every option of its version.
+func FileHash(text []byte) string {
+	var h uint32
+	for _, line := range lines(text) {
+		if key, value, ok := strings.Cut(line, " = "); ok && !strings.ContainsAny(key, "#; \t") {
+			h ^= configPair(key, value)
+		}
+	}
+	return fmt.Sprintf("%X", h)
+}
+
+// configPair leaves out an option without a value, save the two whose default
+// is an empty text.
+func configPair(key, value string) uint32 {
+	if value == "" && key != "external-mpi-args" && key != "external-extra-args" {
+		return 0
+	}
+	return hashPair(key, value)
 }
 
 // ScoreHash is the hash io500 prints below the score, over the texts of
@@ -97,11 +117,10 @@ func ConfigHash(v Values) string {
 func ScoreHash(r ResultFile) string {
 	h := hashPair("version", r.Run["version"])
 	for _, name := range Scored() {
-		text := "0.000000"
-		if p, ok := r.Phase(name); ok && p.ScoreText != "" {
-			text = p.ScoreText
+		// A phase that was left out, as by --cleanup, does not enter.
+		if p, ok := r.Phase(name); ok {
+			h ^= hashPair(name, p.ScoreText)
 		}
-		h ^= hashPair(name, text)
 	}
 	h ^= hashPair("MD", r.MD) ^ hashPair("BW", r.BW) ^ hashPair("SCORE", r.ScoreText)
 	if r.Invalid {
