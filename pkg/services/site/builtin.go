@@ -16,7 +16,7 @@ func builtins() []struct {
 		Scheduler:   SchedulerSlurm,
 		GPUStyle:    GPUsPerNode,
 		TimeLimit:   "2h",
-		Export:      "NIL",
+		Export:      "NONE",
 		Container:   "apptainer",
 		NodeLocal:   "/tmp",
 		MPILauncher: "srun",
