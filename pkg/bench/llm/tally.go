@@ -104,7 +104,7 @@ func (t *tally) count(s *sample) {
 			t.wrongPrompt++
 		}
 	}
-	if s.output < s.maxTokens && s.finish == "length" {
+	if s.output < s.maxTokens && s.finish == "length" && s.countedBy != byChunks {
 		t.short++
 	}
 	if s.usage >= 0 {
