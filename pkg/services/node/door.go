@@ -125,17 +125,14 @@ func (d *door) metrics(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// engine forwards to the process that the first word names, else to the first
-// process of the plan.
+// engine forwards to the process that the first word names, else to the
+// primary one.
 func (d *door) engine(w http.ResponseWriter, r *http.Request, rest string) {
 	word, tail, _ := strings.Cut(strings.TrimPrefix(rest, "/"), "/")
 	e := d.s.engine(word)
-	switch {
-	case e != nil:
+	if e != nil {
 		rest = "/" + tail
-	case len(d.s.engines) > 0:
-		e = d.s.engines[0]
-	default: // an agent that only exports
+	} else if e = d.s.primary(); e == nil {
 		http.NotFound(w, r)
 		return
 	}

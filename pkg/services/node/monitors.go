@@ -24,26 +24,22 @@ const SnapshotDir = "prometheus-snapshot"
 // discoverEvery is how often the runs of the home are looked at.
 const discoverEvery = 5 * time.Second
 
-// MonitorProcs is the part of a monitors plan that follows from its programs.
-// Scripts are engine-<name>.sh of the run directory.
-func MonitorProcs(m Monitors) []Proc {
-	procs := []Proc{{
-		Name: monitors.Prometheus, Script: "engine-prometheus.sh", MetricsPath: "/metrics",
-		Ready: Probe{Paths: []string{"/-/ready"}}, SendKey: true, BasicUser: monitors.User,
-	}}
-	if m.CollectorBin != "" {
-		procs = append(procs, Proc{
-			Name: monitors.Collector, Script: "engine-collector.sh", MetricsPath: "/metrics",
-			Ready: Probe{Paths: []string{"/metrics"}}, Socket: true,
-		})
+// MonitorProc is what a plan must say of one process of a monitors run; the
+// script and whether it is optional are left to the plan.
+func MonitorProc(name string) (Proc, error) {
+	switch name {
+	case monitors.Prometheus:
+		return Proc{
+			Name: name, MetricsPath: "/metrics", Ready: Probe{Paths: []string{"/-/ready"}}, SendKey: true, BasicUser: monitors.User,
+		}, nil
+	case monitors.Collector:
+		return Proc{Name: name, MetricsPath: "/metrics", Ready: Probe{Paths: []string{"/metrics"}}, Socket: true}, nil
+	case monitors.Grafana:
+		return Proc{
+			Name: name, MetricsPath: "/metrics", Ready: Probe{Paths: []string{"/api/health"}}, SendKey: true, BasicUser: monitors.User,
+		}, nil
 	}
-	if m.GrafanaBin != "" {
-		procs = append(procs, Proc{
-			Name: monitors.Grafana, Script: "engine-grafana.sh", MetricsPath: "/metrics",
-			Ready: Probe{Paths: []string{"/api/health"}}, SendKey: true, BasicUser: monitors.User, Optional: true,
-		})
-	}
-	return procs
+	return Proc{}, fmt.Errorf("plan monitors: no process is named %q", name)
 }
 
 func (s *supervisor) monitorFiles() monitors.Files {

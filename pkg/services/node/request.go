@@ -170,7 +170,7 @@ func (c *clerk) startLoad(dir run.Dir) (*proc.Process, error) {
 
 // http puts one question to an engine for a shell that cannot reach the door.
 func (c *clerk) http(ctx context.Context, r run.Request) {
-	e := c.s.engines[0]
+	e := c.s.primary()
 	if r.Engine != "" {
 		e = c.s.engine(r.Engine)
 	}

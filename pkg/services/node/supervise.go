@@ -287,7 +287,6 @@ func (s *supervisor) watch(ctx context.Context) error {
 // publish writes endpoint.json and says so in the journal.
 func (s *supervisor) publish(ctx context.Context) error {
 	extra, dataDir, version := s.notes()
-	first := s.engines[0]
 	ep := run.Endpoint{
 		DoorURL: s.door.url(), Node: s.Hostname, Model: s.Plan.Model, DataDir: dataDir, EngineVersion: version, Extra: extra,
 	}
@@ -303,8 +302,10 @@ func (s *supervisor) publish(ctx context.Context) error {
 			extra[e.Name+"_url"] = t.base.String()
 		}
 	}
-	if t := first.target.Load(); t != nil && !first.Socket {
-		ep.LocalURL = t.base.String()
+	if first := s.primary(); !first.Socket {
+		if t := first.target.Load(); t != nil {
+			ep.LocalURL = t.base.String()
+		}
 	}
 	if e := s.engine(monitors.Collector); s.Plan.Monitors != nil && e != nil && e.target.Load() != nil {
 		extra["otlp"] = tunnelPath
@@ -362,6 +363,20 @@ func (s *supervisor) engine(name string) *engine {
 		if e.Name == name {
 			return e
 		}
+	}
+	return nil
+}
+
+// primary is the engine that is meant where none is named: the first that
+// answers on a port. It is nil on an agent that only exports.
+func (s *supervisor) primary() *engine {
+	for _, e := range s.engines {
+		if !e.Socket && !e.readyAtExit() {
+			return e
+		}
+	}
+	if len(s.engines) > 0 {
+		return s.engines[0]
 	}
 	return nil
 }
