@@ -155,7 +155,7 @@ func (a asker) rows(ctx context.Context, s summary) ([]Row, error) {
 			row.Query = found[0].Query
 			row.Warnings = append(row.Warnings, found[0].Warnings...)
 			continue
-		case errors.As(err, &qe) && (qe.Kind == BadData || qe.Kind == Execution || qe.Kind == Timeout || qe.Kind == Canceled || qe.Kind == TooLarge || qe.Kind == Malformed):
+		case errors.As(err, &qe) && rowOnly(qe.Kind):
 			row.Query, row.How, row.Reason = qe.Query, "prometheus", string(qe.Kind)+": "+qe.Message
 			return []Row{row}, nil
 		default:
@@ -164,6 +164,16 @@ func (a asker) rows(ctx context.Context, s summary) ([]Row, error) {
 	}
 	row.How, row.Reason = "prometheus", s.hint
 	return []Row{row}, nil
+}
+
+// rowOnly tells whether an error belongs to one question alone, so that the
+// next one is worth asking.
+func rowOnly(k Kind) bool {
+	switch k {
+	case BadData, Execution, Timeout, Canceled, TooLarge, Malformed:
+		return true
+	}
+	return false
 }
 
 // asked evaluates one form of an instant or bucket summary.
