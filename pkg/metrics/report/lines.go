@@ -5,6 +5,7 @@ import (
 	"math"
 	"regexp"
 	"slices"
+	"strings"
 
 	"aifbench/pkg/metrics/figure"
 	"aifbench/pkg/metrics/result"
@@ -44,7 +45,7 @@ func curves(r *result.Result) []chart {
 				i = len(groups) - 1
 			}
 			groups[i].lines = append(groups[i].lines, d.Name)
-		case d.Direction == figure.Higher:
+		case d.Direction == figure.Higher || strings.HasSuffix(d.Unit, "per_s") || strings.HasSuffix(d.Unit, "/s"):
 			groups = append(groups, group{title: d.Name + " by point", unit: d.Unit, lines: []string{d.Name}})
 		}
 	}
@@ -67,7 +68,7 @@ func curve(r *result.Result, title, unit string, names []string) chart {
 		values[n] = make([]float64, len(r.Curve))
 		for i, p := range r.Curve {
 			values[n][i] = math.NaN()
-			if f, ok := p.Figures[name]; ok && f.Value != nil {
+			if f, ok := p.Figures[name]; ok && f.Value != nil && finite(*f.Value) {
 				values[n][i] = *f.Value
 				hi, lo = math.Max(hi, *f.Value), math.Min(lo, *f.Value)
 			}

@@ -66,7 +66,7 @@ type pointView struct {
 func HTML(w io.Writer, r *result.Result, series []Series) error {
 	r.Normalise()
 	t, err := template.New("report.html.tmpl").Funcs(template.FuncMap{
-		"clean": table.Clean, "number": table.Number, "bytes": func(n int64) string { return table.Bytes(float64(n)) },
+		"clean": table.Clean, "cleanLines": cleanLines, "bytes": func(n int64) string { return table.Bytes(float64(n)) },
 		"span": func(p result.Phase) string { return table.Number(p.EndS - p.StartS) },
 	}).ParseFS(templates.FS, "report.html.tmpl")
 	if err != nil {
@@ -151,6 +151,15 @@ func definitions(r *result.Result) []figure.Def {
 		}
 	}
 	return out
+}
+
+// cleanLines is table.Clean for text of several lines.
+func cleanLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = table.Clean(l)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func indent(raw json.RawMessage) string {
