@@ -2,10 +2,12 @@ package services
 
 import (
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	monitoring "aifbench/pkg/services/monitors"
 	"aifbench/pkg/services/node"
 )
 
@@ -22,16 +24,20 @@ type monitorsParams struct {
 	Collector      string        `json:"collector"`
 	Grafana        string        `json:"grafana"`
 	GrafanaImage   string        `json:"grafana_image"`
+	GrafanaHome    string        `json:"grafana_home"`
+	Exclusive      bool          `json:"exclusive"`
 	ScrapeInterval time.Duration `json:"scrape_interval"`
 	Retention      string        `json:"retention"`
 }
 
 func (p *monitorsParams) AddFlags(fs *pflag.FlagSet) {
-	p.addFlags(fs, true)
+	p.addFlags(fs, false)
 	fs.StringVar(&p.Prometheus, "prometheus", "prometheus", "the prometheus command")
 	fs.StringVar(&p.Collector, "collector", "", "the OpenTelemetry Collector command (default: otelcol or otelcol-contrib on PATH; absent: Chroma's own metrics are not collected)")
 	fs.StringVar(&p.Grafana, "grafana", "", "the grafana command, e.g. /opt/grafana/bin/grafana (absent: no Grafana)")
 	fs.StringVar(&p.GrafanaImage, "grafana-image", "", "container image with Grafana, instead of --grafana")
+	fs.StringVar(&p.GrafanaHome, "grafana-home", "", "Grafana's home directory (default: beside its bin directory)")
+	fs.BoolVar(&p.Exclusive, "exclusive", false, "ask for the node alone")
 	fs.DurationVar(&p.ScrapeInterval, "scrape-interval", 5*time.Second, "how often targets are scraped")
 	fs.StringVar(&p.Retention, "retention", "15d", "how long Prometheus keeps samples while the job lives")
 }
@@ -91,9 +97,12 @@ func (p *monitorsParams) Validate(c Context) error {
 	return nil
 }
 
-type monitorsScript struct {
-	*monitorsParams
-	Container string
+// monitorScript fills the three scripts; Command is one word or, for an image,
+// the container command and its arguments.
+type monitorScript struct {
+	Command   []string
+	Retention string
+	Home      string
 }
 
 func draftMonitors(params Params, c Context) (Draft, error) {
@@ -102,34 +111,34 @@ func draftMonitors(params Params, c Context) (Draft, error) {
 		return Draft{}, fmt.Errorf("draft monitors: parameters of another service")
 	}
 	d := Draft{Engine: EngineNative, Job: p.header(1)}
-	d.Job.Exclusive = !p.ShareNode
-	exposure := "none"
-	if p.ShareNode {
-		exposure = "node_users"
-		d.Warnings = append(d.Warnings, "the Collector has no authentication: other users of the node can reach it")
+	d.Job.Exclusive = p.Exclusive
+	m := node.Monitors{
+		Home: c.Home, ScrapeIntervalS: p.ScrapeInterval.Seconds(), PrometheusBin: p.Prometheus, CollectorBin: p.Collector,
+		GrafanaBin: p.Grafana, RetentionTime: p.Retention,
 	}
-	data := monitorsScript{p, c.Site.Profile.Container}
-	d.Plan = node.Plan{
-		SchemaVersion: node.PlanVersion, Service: "monitors", Engine: EngineNative, Nodes: 1, LoadCPUs: p.LoadCPUs, TelemetryPeriodS: 2,
-		StopGraceS: 20, ReadyTimeoutS: 120, Exposure: exposure,
-		Monitors: &node.Monitors{
-			Home: c.Home, ScrapeIntervalS: p.ScrapeInterval.Seconds(), PrometheusBin: p.Prometheus, CollectorBin: p.Collector,
-			GrafanaBin: p.Grafana, RetentionTime: p.Retention,
-		},
+	grafana := monitorScript{Command: []string{p.Grafana}, Home: filepath.Dir(filepath.Dir(p.Grafana))}
+	if p.GrafanaHome != "" {
+		grafana.Home = p.GrafanaHome
 	}
-	add := func(proc node.Proc, template string) {
-		proc.Script = proc.Name + ".sh"
-		d.Plan.Procs = append(d.Plan.Procs, proc)
-		d.Scripts = append(d.Scripts, Script{Name: proc.Script, Template: template, Data: data})
+	if p.GrafanaImage != "" {
+		m.GrafanaBin = p.GrafanaImage
+		grafana.Command = []string{c.Site.Profile.Container, "exec", "--cleanenv", "--no-home", p.GrafanaImage, "grafana"}
+		grafana.Home = "/usr/share/grafana"
 	}
-	if p.Collector != "" {
-		add(node.Proc{Name: "collector", ExtraPorts: []string{"OTLP_GRPC", "OTLP_HTTP", "EXPORTER", "HEALTH"}, Optional: true}, "engine-collector.sh.tmpl")
-	} else {
+	scripts := map[string]monitorScript{
+		monitoring.Prometheus: {Command: []string{p.Prometheus}, Retention: p.Retention},
+		monitoring.Collector:  {Command: []string{p.Collector}},
+		monitoring.Grafana:    grafana,
+	}
+	if p.Collector == "" {
 		d.Warnings = append(d.Warnings, "no OpenTelemetry Collector given: Chroma's own metrics are not collected; add --collector PATH")
 	}
-	add(node.Proc{Name: "prometheus", Ready: node.Probe{Paths: []string{"/-/ready"}}}, "engine-prometheus.sh.tmpl")
-	if p.Grafana != "" || p.GrafanaImage != "" {
-		add(node.Proc{Name: "grafana", Optional: true, Ready: node.Probe{Paths: []string{"/api/health"}}}, "engine-grafana.sh.tmpl")
+	d.Plan = node.Plan{
+		SchemaVersion: node.PlanVersion, Service: "monitors", Engine: EngineNative, Nodes: 1, LoadCPUs: p.LoadCPUs, TelemetryPeriodS: 2,
+		StopGraceS: 20, ReadyTimeoutS: 120, Exposure: "none", Monitors: &m, Procs: node.MonitorProcs(m),
+	}
+	for _, proc := range d.Plan.Procs {
+		d.Scripts = append(d.Scripts, Script{Name: proc.Script, Template: "engine-" + proc.Name + ".sh.tmpl", Data: scripts[proc.Name]})
 	}
 	return d, nil
 }
