@@ -37,14 +37,16 @@ func runIO500(ctx context.Context, cfg Config, env load.Env, l Launcher, dir *da
 	if cfg.IO500.Launcher == io500.LauncherNone {
 		want.Procs = 1
 	}
-	judgeFolder(out.Folder, want, point)
-	point.Notes["exit_code"] = fmt.Sprint(out.Code)
+	var more []result.Reason
 	switch {
-	case out.Launch != nil && ctx.Err() == nil:
-		point.Verdict.Add(result.Failed, result.Reason{Rule: "io500_launch", Severity: result.Serious, Message: "io500 could not be run", Evidence: clean(out.Launch.Error(), 300)})
-	case out.Code != 0 && ctx.Err() == nil:
-		point.Verdict.Add(result.Failed, result.Reason{Rule: "io500_exit_code", Severity: result.Serious, Message: fmt.Sprintf("io500 ended with code %d", out.Code), Evidence: out.Stderr})
+	case ctx.Err() != nil: // Run says why
+	case out.Launch != nil:
+		more = append(more, result.Reason{Rule: "io500_launch", Severity: result.Serious, Message: "io500 could not be run", Evidence: clean(out.Launch.Error(), 300)})
+	case out.Code != 0:
+		more = append(more, result.Reason{Rule: "io500_exit_code", Severity: result.Serious, Message: fmt.Sprintf("io500 ended with code %d", out.Code), Evidence: out.Stderr})
 	}
+	judgeFolder(out.Folder, want, more, point)
+	point.Notes["exit_code"] = fmt.Sprint(out.Code)
 	return nil
 }
 
@@ -57,14 +59,17 @@ func share(phase string) float64 {
 	return 0
 }
 
-// judgeFolder fills a point from the files of the real IO500. Rates of phases
-// that ended are kept whatever the verdict; the score is only given when it
-// holds.
-func judgeFolder(f io500.Folder, want io500.Expect, p *result.Point) {
+// judgeFolder fills a point from the files of the real IO500; more are failures
+// of the launch. Rates of phases that ended are kept whatever the verdict; the
+// score is only given when it holds.
+func judgeFolder(f io500.Folder, want io500.Expect, more []result.Reason, p *result.Point) {
 	p.Figures = figure.Set{}
 	p.Errors = map[string]int64{}
 	p.Notes = map[string]string{}
 	p.Verdict = io500.Judge(f, want)
+	for _, r := range more {
+		p.Verdict.Add(result.Failed, r)
+	}
 	for _, spec := range phases.Order() {
 		name := rateName(spec.Name, spec.Data)
 		ph := result.Phase{Name: spec.Name, Status: phases.NotRun}

@@ -106,7 +106,7 @@ func recomputeIO500(dir string) (result.Result, error) {
 	}
 	res := result.Result{Kind: Kind, Service: Service, Engine: EngineIO500}
 	p := result.Point{Label: EngineIO500}
-	judgeFolder(folder, io500.Expect{}, &p)
+	judgeFolder(folder, io500.Expect{}, nil, &p)
 	res.Curve = []result.Point{p}
 	res.Fold()
 	return res, nil

@@ -68,9 +68,18 @@ func TestNativeRunIsValidAndLeavesNothing(t *testing.T) {
 	if f := res.Figures["io500_score"]; f.Value != nil || !strings.Contains(f.Reason, "not IO500") {
 		t.Errorf("io500_score is %+v, want null and why", f)
 	}
-	// 240 files for two ranks leave (240-2-8-2)/2/2 = 57 files a rank and kind.
-	if v := *res.Figures["fs_files_created_count"].Value; v != 228 {
-		t.Errorf("files created %v, want 228", v)
+	// 240 files for two ranks allow (240-2-8-2)/2/2 = 57 files a rank and kind;
+	// a slow machine makes fewer, but what is made is what is statted and deleted.
+	made := map[string]int64{}
+	for _, p := range res.Curve[0].Phases {
+		made[p.Name] = p.Ops
+	}
+	easy, hard := made[phases.MDEasyWrite], made[phases.MDHardWrite]
+	if v := *res.Figures["fs_files_created_count"].Value; v != float64(easy+hard) || easy > 114 || hard > 114 || easy%2 != 0 || hard%2 != 0 {
+		t.Errorf("files created %v of %d and %d", v, easy, hard)
+	}
+	if made[phases.MDEasyStat] != easy || made[phases.MDEasyDel] != easy || made[phases.MDHardStat] != hard || made[phases.MDHardRead] != hard || made[phases.MDHardDel] != hard {
+		t.Errorf("operations %v", made)
 	}
 	// No item 0..56 of rank 0 or 1 has a name with 01; 101 would be the first.
 	if v := *res.Figures["find_matched_count"].Value; v != 0 {
