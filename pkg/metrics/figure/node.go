@@ -13,6 +13,10 @@ var node = []Def{
 	{"host_network_transmit_bytes_per_s", "bytes/s", Neutral, "Bytes sent by all interfaces but loopback over the window's length; one row a node.", ""},
 	{"host_disk_read_bytes_per_s", "bytes/s", Neutral, "Bytes read from all local disks over the window's length; one row a node.", ""},
 	{"host_disk_written_bytes_per_s", "bytes/s", Neutral, "Bytes written to all local disks over the window's length; one row a node.", ""},
+	{"host_lustre_read_bytes_per_s", "bytes/s", Neutral, "Bytes read through the node's Lustre mounts over the window's length; one row a node.", ""},
+	{"host_lustre_written_bytes_per_s", "bytes/s", Neutral, "Bytes written through the node's Lustre mounts over the window's length; one row a node.", ""},
+	{"job_cpus_used_count", "count", Neutral, "CPU seconds of the job's control group over the window's length: CPUs in use on average; one row a node.", ""},
+	{"job_memory_used_max_bytes", "bytes", Neutral, "Largest memory of the job's control group in the window; one row a node.", ""},
 
 	{"gpu_util_max_ratio", "ratio", Neutral, "Largest share of time in which a kernel ran on the GPU, as sampled in the window; one row a GPU.", ""},
 	{"gpu_util_mean_ratio", "ratio", Neutral, "Mean of the samples of the share of time in which a kernel ran on the GPU; one row a GPU.", ""},

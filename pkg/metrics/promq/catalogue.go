@@ -144,8 +144,12 @@ func hostSummaries() []summary {
 		return summary{figure: figure, queries: []string{query}, by: []string{"node"}, hint: noHost}
 	}
 	rate := func(figure, metric, extra string) summary {
+		hint := noHost
+		if strings.Contains(metric, "lustre") {
+			hint = "no aifbench_lustre_ series: no Lustre mount on the nodes"
+		}
 		return summary{
-			figure: figure, by: []string{"node"}, perSecond: true, hint: noHost,
+			figure: figure, by: []string{"node"}, perSecond: true, hint: hint,
 			queries: []string{"sum by (node) (increase(" + metric + "{$sel" + extra + "}[$w]))"},
 		}
 	}
@@ -158,6 +162,10 @@ func hostSummaries() []summary {
 		rate("host_network_transmit_bytes_per_s", "aifbench_node_network_transmit_bytes_total", `,device!="lo"`),
 		rate("host_disk_read_bytes_per_s", "aifbench_node_disk_read_bytes_total", ""),
 		rate("host_disk_written_bytes_per_s", "aifbench_node_disk_written_bytes_total", ""),
+		rate("host_lustre_read_bytes_per_s", "aifbench_lustre_read_bytes_total", ""),
+		rate("host_lustre_written_bytes_per_s", "aifbench_lustre_written_bytes_total", ""),
+		rate("job_cpus_used_count", "aifbench_job_cpu_seconds_total", ""),
+		one("job_memory_used_max_bytes", "max by (node) (max_over_time(aifbench_job_memory_used_bytes{$sel}[$w]))"),
 	}
 }
 

@@ -109,6 +109,10 @@ func backfill() string {
 	put(`aifbench_node_disk_read_bytes_total{run="r1",node="n1",device="sda"}`, rate(2048))
 	put(`aifbench_node_disk_read_bytes_total{run="r1",node="n1",device="sdb"}`, rate(2048))
 	put(`aifbench_node_disk_written_bytes_total{run="r1",node="n1",device="sda"}`, rate(512))
+	put(`aifbench_lustre_read_bytes_total{run="r1",node="n2",fs="scratch"}`, rate(3e6))
+	put(`aifbench_lustre_written_bytes_total{run="r1",node="n2",fs="scratch"}`, rate(1e6))
+	put(`aifbench_job_cpu_seconds_total{run="r1",node="n2"}`, rate(1.75))
+	put(`aifbench_job_memory_used_bytes{run="r1",node="n2"}`, peak(1<<30, 3<<30))
 	put(`aifbench_gpu_util_ratio{run="r1",node="n1",gpu="0"}`, peak(0.8, 0.95))
 	put(`aifbench_gpu_memory_used_bytes{run="r1",node="n1",gpu="0"}`, constant(38<<30))
 	put(`aifbench_gpu_memory_total_bytes{run="r1",node="n1",gpu="0"}`, constant(40<<30))
@@ -288,6 +292,7 @@ func TestLive(t *testing.T) {
 			"scraped_prompt_tokens_per_s":     {reason: "no vllm: series"},
 			"gpu_util_max_ratio":              {reason: "no GPU"},
 			"host_cpu_ratio":                  {reason: "aifbench_node_"},
+			"host_lustre_read_bytes_per_s":    {reason: "no Lustre mount"},
 			"scraped_ttft_p50_ms":             {reason: "no vllm: series"},
 		}},
 		"chroma": {"chroma", promq.Selector{"run": "c1"}, map[string]expected{
@@ -310,6 +315,11 @@ func TestLive(t *testing.T) {
 		"lustre": {"lustre", promq.Selector{"run": "r1", "node": "n2"}, map[string]expected{
 			"host_cpu_ratio node=n2":     {value: 0.5},
 			"host_memory_used_max_bytes": {reason: "aifbench_node_"},
+
+			"host_lustre_read_bytes_per_s node=n2":    {value: 3e6},
+			"host_lustre_written_bytes_per_s node=n2": {value: 1e6},
+			"job_cpus_used_count node=n2":             {value: 1.75},
+			"job_memory_used_max_bytes node=n2":       {value: 3 << 30},
 		}},
 	}
 	for _, server := range list {
