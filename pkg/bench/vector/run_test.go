@@ -1,34 +1,630 @@
 package vector_test
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"maps"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"go.uber.org/goleak"
 
 	"aifbench/pkg/bench/load"
+	"aifbench/pkg/bench/record"
 	"aifbench/pkg/bench/vector"
+	"aifbench/pkg/metrics/figure"
 	"aifbench/pkg/metrics/result"
 	sim "aifbench/pkg/services/sim/chroma"
 )
 
-func TestTry(t *testing.T) {
-	url := startSim(t, sim.Config{})
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func run(t *testing.T, cfg vector.Config) (result.Result, string) {
+	t.Helper()
 	dir := t.TempDir()
-	res, err := vector.Run(t.Context(), small(url), load.Env{Dir: dir, Run: "chroma-1"})
+	res, err := vector.Run(t.Context(), cfg, load.Env{Dir: dir, Run: "chroma-test"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := result.Encode(&res)
-	t.Log(string(b), err)
+	if _, err := result.Encode(&res); err != nil {
+		t.Fatal(err)
+	}
+	return res, dir
 }
 
-func TestTryReal(t *testing.T) {
-	s := startReal(t)
-	cfg := vector.Default()
-	cfg.Target.URL, cfg.Target.PersistDir = s.url, s.persist
-	cfg.DurationS = 3
-	res, err := vector.Run(t.Context(), cfg, load.Env{Dir: t.TempDir(), Run: "chroma-1"})
+func value(t *testing.T, s figure.Set, name string) float64 {
+	t.Helper()
+	f, ok := s[name]
+	if !ok || f.Value == nil {
+		t.Errorf("%s is missing: %q", name, f.Reason)
+		return math.NaN()
+	}
+	return *f.Value
+}
+
+func null(t *testing.T, s figure.Set, name, reason string) {
+	t.Helper()
+	if f, ok := s[name]; !ok || f.Value != nil || !strings.Contains(f.Reason, reason) {
+		t.Errorf("%s is %+v, want null because of %q", name, f, reason)
+	}
+}
+
+func rules(v result.Verdict) string {
+	var out []string
+	for _, r := range v.Reasons {
+		out = append(out, r.Rule)
+	}
+	return strings.Join(out, ",")
+}
+
+// leftover counts the collections on a server.
+func leftover(t *testing.T, url string) string {
+	t.Helper()
+	resp, err := http.Get(url + "/api/v2/tenants/default_tenant/databases/default_database/collections_count") //nolint:noctx // a test's own server
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := result.Encode(&res)
-	t.Log(string(b), err)
+	b, err := io.ReadAll(resp.Body)
+	if cerr := resp.Body.Close(); err != nil || cerr != nil {
+		t.Fatal(err, cerr)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	return string(b)
+}
+
+func TestRunClean(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		change func(*vector.Config)
+	}{
+		{"l2", func(*vector.Config) {}},
+		{"cosine, json", func(c *vector.Config) { c.Metric, c.Encoding = vector.Cosine, "json" }},
+		{"ip, many inserters", func(c *vector.Config) { c.Metric, c.InsertConcurrency = vector.IP, 4 }},
+		{"batches that do not divide", func(c *vector.Config) { c.BatchSize = 77 }},
+		{"one batch", func(c *vector.Config) { c.BatchSize = 600 }},
+		{"settings", func(c *vector.Config) {
+			c.HNSW = vector.HNSW{MaxNeighbors: 8, EfConstruction: 20, EfSearch: 15, SyncThreshold: 100}
+		}},
+		{"by time", func(c *vector.Config) { c.DurationS, c.WarmUpS = 0.2, 0.05 }},
+		{"open loop", func(c *vector.Config) { c.DurationS, c.RatePerS, c.Arrival = 0.3, 300, "poisson" }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			url := startSim(t, sim.Config{})
+			cfg := small(url)
+			tc.change(&cfg)
+			res, _ := run(t, cfg)
+			// A busy machine may limit the client; nothing else may speak.
+			for _, r := range res.Verdict.Reasons {
+				if r.Rule != "send_lateness" && r.Rule != "client_cpu" && r.Rule != "dropped_starts" {
+					t.Errorf("%+v", r)
+				}
+			}
+			f := res.Figures
+			if value(t, f, "rows_count") != 600 || value(t, f, "recall_mean_ratio") != 1 || value(t, f, "recall_min_ratio") != 1 || value(t, f, "error_ratio") != 0 {
+				t.Errorf("rows %v recall %v", value(t, f, "rows_count"), value(t, f, "recall_mean_ratio"))
+			}
+			for _, name := range []string{"create_ms", "insert_vectors_per_s", "insert_per_s", "insert_mb_per_s", "query_per_s", "data_contrast_ratio", "recall_random_ratio"} {
+				if name == "data_contrast_ratio" && cfg.Metric == vector.IP {
+					null(t, f, name, "not defined for ip")
+					continue
+				}
+				if v := value(t, f, name); !(v > 0) {
+					t.Errorf("%s is %v", name, v)
+				}
+			}
+			if got := value(t, f, "insert_vectors_per_s") / value(t, f, "insert_per_s") * math.Ceil(600/float64(cfg.BatchSize)); math.Abs(got-600) > 1e-6 {
+				t.Errorf("vectors and batches a second belong to %v vectors", got)
+			}
+			if n := leftover(t, url); n != "0" {
+				t.Errorf("%s collections are left on the server", n)
+			}
+			if res.Engine != "sim" || !hasWarning(res, "sim_engine") {
+				t.Errorf("engine %q warnings %v", res.Engine, res.Warnings)
+			}
+			var phases []string
+			for _, p := range res.Curve[0].Phases {
+				phases = append(phases, p.Name)
+				if p.Status != "ok" || p.EndS < p.StartS {
+					t.Errorf("phase %+v", p)
+				}
+			}
+			if want := []string{"create", "insert", "settle", "warm", "query", "cleanup"}; !slices.Equal(phases, want) {
+				t.Errorf("phases %v", phases)
+			}
+		})
+	}
+}
+
+func hasWarning(r result.Result, code string) bool {
+	return slices.ContainsFunc(r.Warnings, func(w result.Warning) bool { return w.Code == code })
+}
+
+// TestSimCannotPass: whatever a caller believes, the sim names itself.
+func TestSimCannotPass(t *testing.T) {
+	t.Parallel()
+	url := startSim(t, sim.Config{})
+	res, err := vector.Run(t.Context(), small(url), load.Env{Dir: t.TempDir(), Engine: "native"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Engine != "sim" || !hasWarning(res, "sim_engine") {
+		t.Errorf("engine %q %v", res.Engine, res.Warnings)
+	}
+}
+
+func TestCurve(t *testing.T) {
+	t.Parallel()
+	url := startSim(t, sim.Config{})
+	cfg := small(url)
+	cfg.Vectors, cfg.QueryConcurrency = []int{100, 300}, []int{1, 3}
+	cfg.KeepCollection = true
+	res, dir := run(t, cfg)
+	var labels []string
+	for _, p := range res.Curve {
+		labels = append(labels, p.Label)
+		if n, ok := p.Params["vectors"].(int); !ok || value(t, p.Figures, "rows_count") != float64(n) {
+			t.Errorf("%s: rows %v", p.Label, p.Figures["rows_count"])
+		}
+	}
+	want := []string{
+		"vectors=100,query_concurrency=1", "vectors=100,query_concurrency=3",
+		"vectors=300,query_concurrency=1", "vectors=300,query_concurrency=3",
+	}
+	if !slices.Equal(labels, want) {
+		t.Errorf("%v", labels)
+	}
+	// One fresh collection a size, shared by its two points.
+	a, b, c := res.Curve[0].Notes["collection"], res.Curve[1].Notes["collection"], res.Curve[2].Notes["collection"]
+	if a != b || a == c || leftover(t, url) != "2" || !hasWarning(res, "collection_kept") {
+		t.Errorf("collections %s %s %s", a, b, c)
+	}
+	if res.Curve[1].Figures["insert_vectors_per_s"].Value == nil || *res.Curve[1].Figures["insert_vectors_per_s"].Value != *res.Curve[0].Figures["insert_vectors_per_s"].Value {
+		t.Error("points of one collection disagree about its insertion")
+	}
+	recomputed(t, res, dir)
+}
+
+// recomputed checks that every figure that samples can tell follows from the
+// record file alone.
+func recomputed(t *testing.T, res result.Result, dir string) {
+	t.Helper()
+	points, warning, err := vector.Recompute(dir)
+	if err != nil || warning != "" {
+		t.Fatal(err, warning)
+	}
+	if len(points) != len(res.Curve) {
+		t.Fatalf("%d points, want %d", len(points), len(res.Curve))
+	}
+	notSamples := []string{
+		"achieved_rate_per_s", "send_lateness_p50_ms", "send_lateness_p99_ms", "client_cpu_ratio",
+		"index_bytes", "index_bytes_per_vector", "store_growth_bytes", "recall_random_ratio", "data_contrast_ratio",
+	}
+	for i, p := range points {
+		want := maps.Clone(res.Curve[i].Figures)
+		for _, name := range notSamples {
+			delete(want, name)
+		}
+		a, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := json.Marshal(p.Figures)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(a, b) {
+			t.Errorf("%s:\nresult   %s\nrecords  %s", p.Label, a, b)
+		}
+		if !maps.Equal(p.Errors, res.Curve[i].Errors) {
+			t.Errorf("%s: errors %v, records %v", p.Label, res.Curve[i].Errors, p.Errors)
+		}
+	}
+}
+
+func TestFaults(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		faults sim.Faults
+		change func(*vector.Config)
+		status result.Status
+		rules  string
+		errors map[string]int64
+		check  func(*testing.T, result.Result)
+	}{
+		{
+			name: "one query in fifty refused", faults: sim.Faults{RefuseEvery: 50, Only: "/query"}, status: result.Invalid, rules: "query_errors",
+			// 202 calls with the two warm ones: numbers 50, 100, 150, 200.
+			errors: map[string]int64{"query.refused_429": 4},
+			check: func(t *testing.T, r result.Result) {
+				if value(t, r.Figures, "query_refused_count") != 4 || value(t, r.Figures, "operations_ok_count") != 196 || value(t, r.Figures, "recall_mean_ratio") != 1 {
+					t.Errorf("%v", r.Figures["query_refused_count"])
+				}
+			},
+		},
+		{
+			name: "one query in two hundred fails", faults: sim.Faults{FailEvery: 150, Only: "/query"}, status: result.Valid, rules: "query_errors",
+			errors: map[string]int64{"query.status_5xx": 1},
+		},
+		{
+			name: "inserts refused", faults: sim.Faults{RefuseEvery: 10, Only: "/add"}, status: result.Invalid, rules: "insert_errors",
+			errors: map[string]int64{"insert.refused_429": 3},
+			check: func(t *testing.T, r result.Result) {
+				// The refused vectors are in no rate, and recall is refused.
+				if value(t, r.Figures, "rows_count") != 540 || value(t, r.Figures, "insert_failed_count") != 3 {
+					t.Errorf("%v", r.Figures["rows_count"])
+				}
+				null(t, r.Figures, "recall_mean_ratio", "those of 600 vectors, the collection holds 540")
+			},
+		},
+		{
+			name: "acknowledged and forgotten", faults: sim.Faults{DropEvery: 100}, status: result.Invalid, rules: "rows", errors: map[string]int64{},
+			check: func(t *testing.T, r result.Result) {
+				null(t, r.Figures, "insert_vectors_per_s", "acknowledged 600 vectors and counts 594")
+				null(t, r.Figures, "recall_mean_ratio", "those of 600 vectors")
+			},
+		},
+		{
+			name: "everything refused", faults: sim.Faults{RefuseEvery: 1}, status: result.Failed, rules: "insert_errors",
+			errors: map[string]int64{"insert.refused_429": 30},
+			check: func(t *testing.T, r result.Result) {
+				null(t, r.Figures, "insert_vectors_per_s", "no batch was acknowledged")
+				null(t, r.Figures, "query_per_s", "no answer was validated")
+				null(t, r.Figures, "operations_ok_count", "no query was sent")
+			},
+		},
+		{
+			name: "every query refused", faults: sim.Faults{RefuseEvery: 1, Only: "/query"}, status: result.Failed, rules: "query_errors",
+			errors: map[string]int64{"warm.refused_429": 2, "query.refused_429": 200},
+			check: func(t *testing.T, r result.Result) {
+				null(t, r.Figures, "query_per_s", "no answer was validated")
+				null(t, r.Figures, "query_p50_ms", "no samples")
+				null(t, r.Figures, "recall_mean_ratio", "no validated answer")
+			},
+		},
+		{
+			name: "a web page now and then", faults: sim.Faults{HTMLEvery: 60, Only: "/query"}, status: result.Invalid, rules: "query_errors",
+			errors: map[string]int64{"query.malformed": 3},
+		},
+		{
+			name: "web pages for inserts", faults: sim.Faults{HTMLEvery: 1, Only: "/add"}, status: result.Failed, rules: "insert_errors",
+			errors: map[string]int64{"insert.malformed": 30},
+		},
+		{
+			name: "answers cut short", faults: sim.Faults{CutEvery: 40, Only: "/query"}, status: result.Invalid, rules: "query_errors",
+			errors: map[string]int64{"query.connection": 5},
+		},
+		{
+			name: "ids of strangers", faults: sim.Faults{ForeignIDEvery: 1500}, status: result.Invalid, rules: "query_errors,invented_answers",
+			errors: map[string]int64{"query.wrong_unknown_id": 1},
+		},
+		{
+			name: "wrong distances", faults: sim.Faults{DistanceOffset: 0.01}, status: result.Failed, rules: "query_errors,invented_answers",
+			errors: map[string]int64{"warm.wrong_distance": 2, "query.wrong_distance": 200},
+			check: func(t *testing.T, r result.Result) {
+				if value(t, r.Figures, "query_wrong_count") != 200 {
+					t.Errorf("%v", r.Figures["query_wrong_count"])
+				}
+			},
+		},
+		{
+			name: "dies in the insert phase", faults: sim.Faults{DieAfter: 12}, status: result.Failed, rules: "server_lost",
+			// Seven batches in a row, and the count after them.
+			errors: map[string]int64{"insert.connection": 8, "cleanup.connection": 1},
+			check: func(t *testing.T, r result.Result) {
+				null(t, r.Figures, "insert_vectors_per_s", "did not count its records")
+				if !hasWarning(r, "cleanup") {
+					t.Errorf("no warning about the collection: %v", r.Warnings)
+				}
+			},
+		},
+		{
+			name: "dies in the query phase", faults: sim.Faults{DieAfter: 100}, status: result.Failed, rules: "server_lost,query_errors",
+			change: func(c *vector.Config) { c.QueryConcurrency = []int{1} },
+			errors: map[string]int64{"query.connection": 7, "cleanup.connection": 1},
+			check: func(t *testing.T, r result.Result) {
+				// 30 adds, 1 warm query, then 69 answers before the end.
+				if value(t, r.Figures, "operations_ok_count") != 69 {
+					t.Errorf("%v", r.Figures["operations_ok_count"])
+				}
+			},
+		},
+		{
+			name: "too slow", faults: sim.Faults{Delay: time.Minute, DelayEvery: 100, Only: "/query"}, status: result.Invalid, rules: "query_errors",
+			change: func(c *vector.Config) { c.RequestTimeoutS = 0.5; c.Queries = 99 },
+			errors: map[string]int64{"query.timeout": 1},
+		},
+		{
+			name: "data that do not tell apart", status: result.Valid, errors: map[string]int64{},
+			change: func(c *vector.Config) { c.Vectors, c.BatchSize, c.K = []int{10}, 5, 10 },
+			check: func(t *testing.T, r result.Result) {
+				null(t, r.Figures, "recall_mean_ratio", "k 10 is not below the number of vectors 10")
+				if value(t, r.Figures, "query_per_s") <= 0 {
+					t.Error("speed needs no recall")
+				}
+			},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := small(startSim(t, sim.Config{Faults: tc.faults}))
+			if tc.change != nil {
+				tc.change(&cfg)
+			}
+			res, dir := run(t, cfg)
+			if res.Verdict.Status != tc.status || rules(res.Verdict) != tc.rules {
+				t.Errorf("verdict %s by %q, want %s by %q: %+v", res.Verdict.Status, rules(res.Verdict), tc.status, tc.rules, res.Verdict.Reasons)
+			}
+			if !maps.Equal(res.Curve[0].Errors, tc.errors) {
+				t.Errorf("errors %v, want %v", res.Curve[0].Errors, tc.errors)
+			}
+			if tc.check != nil {
+				tc.check(t, res)
+			}
+			recomputed(t, res, dir)
+		})
+	}
+}
+
+// proxy lets a test change what passes between the engine and a store.
+func proxy(t *testing.T, change func(w http.ResponseWriter, req *http.Request, store http.Handler)) string {
+	t.Helper()
+	store := sim.New(sim.Config{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) { change(w, req, store) }))
+	t.Cleanup(func() { srv.CloseClientConnections(); srv.Close() })
+	return srv.URL
+}
+
+func TestLiars(t *testing.T) {
+	t.Parallel()
+	isCreate := func(req *http.Request) bool {
+		return req.Method == http.MethodPost && strings.HasSuffix(req.URL.Path, "/collections")
+	}
+	post := func(store http.Handler, path, body string) *httptest.ResponseRecorder {
+		rec := httptest.NewRecorder()
+		store.ServeHTTP(rec, httptest.NewRequest(http.MethodPost, path, strings.NewReader(body)))
+		return rec
+	}
+	rewrite := func(suffix string, status int, body string) func(http.ResponseWriter, *http.Request, http.Handler) {
+		return func(w http.ResponseWriter, req *http.Request, store http.Handler) {
+			if !strings.HasSuffix(req.URL.Path, suffix) {
+				store.ServeHTTP(w, req)
+				return
+			}
+			_, _ = io.Copy(io.Discard, req.Body)
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body)
+		}
+	}
+	var queries atomic.Int64
+	for _, tc := range []struct {
+		name   string
+		change func(http.ResponseWriter, *http.Request, http.Handler)
+		status result.Status
+		rule   string
+		left   string
+	}{
+		{
+			// The new collection comes back full: an old one under its name.
+			name: "stale collection", status: result.Invalid, rule: "fresh_collection", left: "1",
+			change: func(w http.ResponseWriter, req *http.Request, store http.Handler) {
+				if !isCreate(req) {
+					store.ServeHTTP(w, req)
+					return
+				}
+				b, _ := io.ReadAll(req.Body)
+				made := post(store, req.URL.Path, string(b))
+				var doc struct{ ID string }
+				_ = json.Unmarshal(made.Body.Bytes(), &doc)
+				post(store, req.URL.Path+"/"+doc.ID+"/add", `{"ids":["old"],"embeddings":[[`+strings.Repeat("0,", 15)+`0]]}`)
+				_, _ = w.Write(made.Body.Bytes())
+			},
+		},
+		{
+			name: "dead setting", status: result.Invalid, rule: "configuration_echo", left: "0",
+			change: func(w http.ResponseWriter, req *http.Request, store http.Handler) {
+				if isCreate(req) {
+					b, _ := io.ReadAll(req.Body)
+					req.Body = io.NopCloser(strings.NewReader(strings.Replace(string(b), `,"ef_search":15`, "", 1)))
+				}
+				store.ServeHTTP(w, req)
+			},
+		},
+		{
+			name: "wrong dimension", status: result.Failed, rule: "insert_errors", left: "0",
+			change: rewrite("/add", 400, `{"error":"InvalidArgumentError","message":"Collection expecting embedding with dimension of 3, got 16"}`),
+		},
+		{name: "NaN distances", status: result.Failed, rule: "query_errors", left: "0", change: rewrite("/query", 200, `{"ids":[["x"]],"distances":[[NaN]]}`)},
+		{name: "null distances", status: result.Failed, rule: "query_errors", left: "0", change: rewrite("/query", 200, `{"ids":[["x"]],"distances":[[null]]}`)},
+		{name: "empty answers", status: result.Failed, rule: "query_errors", left: "0", change: rewrite("/query", 200, `{"ids":[[]],"distances":[[]]}`)},
+		{name: "other vectors", status: result.Invalid, rule: "read_back", left: "0", change: rewrite("/get", 200, `{"ids":[],"embeddings":[]}`)},
+		{
+			// A restart that lost its data: the count falls after the queries.
+			name: "records vanish", status: result.Invalid, rule: "rows", left: "0",
+			change: func(w http.ResponseWriter, req *http.Request, store http.Handler) {
+				if strings.HasSuffix(req.URL.Path, "/query") {
+					queries.Add(1)
+				}
+				if strings.HasSuffix(req.URL.Path, "/count") && queries.Load() > 100 {
+					_, _ = io.WriteString(w, "599")
+					return
+				}
+				store.ServeHTTP(w, req)
+			},
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			url := proxy(t, tc.change)
+			cfg := small(url)
+			cfg.HNSW.EfSearch = 15
+			res, _ := run(t, cfg)
+			if res.Verdict.Status != tc.status || !strings.Contains(rules(res.Verdict), tc.rule) {
+				t.Errorf("verdict %s by %q, want %s by %s: %+v", res.Verdict.Status, rules(res.Verdict), tc.status, tc.rule, res.Verdict.Reasons)
+			}
+			if n := leftover(t, url); n != tc.left {
+				t.Errorf("%s collections are left, want %s", n, tc.left)
+			}
+		})
+	}
+}
+
+// TestNoChroma: an address that is no Chroma, or nothing at all, is a failed
+// result and not a crash.
+func TestNoChroma(t *testing.T) {
+	t.Parallel()
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "<html>hello</html>")
+	}))
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	t.Cleanup(func() { page.CloseClientConnections(); page.Close() })
+	for _, url := range []string{page.URL, closed.URL} {
+		res, _ := run(t, small(url))
+		if res.Verdict.Status != result.Failed || rules(res.Verdict) != "server" || res.Engine != "external" || len(res.Curve) != 0 {
+			t.Errorf("%s: %+v", url, res.Verdict)
+		}
+	}
+}
+
+// TestInterrupted ends runs in the middle: the result says so, what was
+// recorded is readable, and the collection is gone.
+func TestInterrupted(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		phase string
+		cause error
+		want  result.Status
+	}{
+		{"insert", load.ErrInterrupted, result.Interrupted},
+		{"query", load.ErrInterrupted, result.Interrupted},
+		{"query", load.ErrTimeLimit, result.Truncated},
+	} {
+		t.Run(tc.phase+" "+string(tc.want), func(t *testing.T) {
+			t.Parallel()
+			url := startSim(t, sim.Config{Faults: sim.Faults{Delay: 2 * time.Millisecond}})
+			cfg := small(url)
+			cfg.QueryConcurrency = []int{1, 2}
+			cfg.DurationS = 600
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			dir := t.TempDir()
+			env := load.Env{Dir: dir, Run: "r", DrainLimit: 2 * time.Second, Progress: func(p load.Progress) {
+				if p.Phase == tc.phase && (p.Done > 20 || tc.phase == "insert") {
+					cancel(tc.cause)
+				}
+			}}
+			res, err := vector.Run(ctx, cfg, env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if res.Verdict.Status != tc.want || !strings.Contains(rules(res.Verdict), "ended_early") || len(res.Curve) != 1 {
+				t.Errorf("verdict %+v, %d points", res.Verdict, len(res.Curve))
+			}
+			if n := leftover(t, url); n != "0" {
+				t.Errorf("%s collections are left", n)
+			}
+			if tc.phase == "query" && value(t, res.Figures, "operations_ok_count") < 20 {
+				t.Errorf("%v", res.Figures["operations_ok_count"])
+			}
+			recomputed(t, res, dir)
+		})
+	}
+}
+
+// TestCutRecords: a record file that was cut in the middle still yields
+// figures, and says that it was cut.
+func TestCutRecords(t *testing.T) {
+	t.Parallel()
+	cfg := small(startSim(t, sim.Config{}))
+	cfg.Queries = 2000
+	_, dir := run(t, cfg)
+	path := record.Path(dir, "vector")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut := t.TempDir()
+	if err := os.WriteFile(filepath.Join(cut, filepath.Base(path)), b[:len(b)*2/3], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	points, warning, err := vector.Recompute(cut)
+	if err != nil || warning == "" || len(points) != 1 {
+		t.Fatalf("%v %q %d", err, warning, len(points))
+	}
+	if n := value(t, points[0].Figures, "operations_ok_count"); !(n > 100 && n < 2000) {
+		t.Errorf("%v operations", n)
+	}
+	null(t, points[0].Figures, "query_per_s", "no window")
+	if _, err := vector.Run(t.Context(), cfg, load.Env{Dir: dir}); err == nil || !strings.Contains(err.Error(), "never overwritten") {
+		t.Errorf("records were overwritten: %v", err)
+	}
+}
+
+// TestOpenLoopShowsStalls: one worker and a stall; the queries that were due
+// meanwhile waited, which the response time tells and the service time hides.
+func TestOpenLoopShowsStalls(t *testing.T) {
+	t.Parallel()
+	cfg := small(startSim(t, sim.Config{Faults: sim.Faults{Delay: 300 * time.Millisecond, DelayEvery: 100, Only: "/query"}}))
+	cfg.Vectors, cfg.QueryConcurrency = []int{100}, []int{1}
+	cfg.RatePerS, cfg.DurationS = 200, 1.5
+	res, _ := run(t, cfg)
+	service, response := value(t, res.Figures, "query_p95_ms"), value(t, res.Figures, "query_response_p95_ms")
+	if !(response > service+100) {
+		t.Errorf("service p95 %v ms, response p95 %v ms", service, response)
+	}
+}
+
+func TestKeyFile(t *testing.T) {
+	t.Parallel()
+	const key = "canary-key-value"
+	var seen atomic.Int64
+	url := proxy(t, func(w http.ResponseWriter, req *http.Request, store http.Handler) {
+		if req.Header.Get("Authorization") != "Bearer "+key {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		seen.Add(1)
+		store.ServeHTTP(w, req)
+	})
+	path := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(path, []byte(key+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := small(url)
+	cfg.Target.KeyFile = path
+	res, dir := run(t, cfg)
+	if res.Verdict.Status == result.Failed || seen.Load() < 200 {
+		t.Errorf("%+v", res.Verdict)
+	}
+	doc, err := result.Encode(&res)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec, err := os.ReadFile(record.Path(dir, "vector"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Contains(doc, []byte(key)) || bytes.Contains(rec, []byte(key)) {
+		t.Error("the key is in a result or a record")
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := vector.Run(t.Context(), cfg, load.Env{Dir: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "chmod 600") {
+		t.Errorf("a key that others read: %v", err)
+	}
 }

@@ -1,6 +1,7 @@
 package chroma
 
 import (
+	"bytes"
 	"io"
 	"net/http"
 	"strings"
@@ -61,6 +62,12 @@ func (s *Server) fault(w http.ResponseWriter, req *http.Request) bool {
 	}
 	n := s.faults.calls.Add(1)
 	if f.Delay > 0 && (f.DelayEvery == 0 || every(f.DelayEvery, n)) {
+		// The server notices that a client left only once the body is read.
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			return true
+		}
+		req.Body = io.NopCloser(bytes.NewReader(body))
 		t := time.NewTimer(f.Delay)
 		defer t.Stop()
 		select {
