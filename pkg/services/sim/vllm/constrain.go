@@ -20,6 +20,15 @@ type structured struct {
 	JSONObject bool            `json:"json_object"`
 }
 
+// vllmWords is an error in vLLM's own words, which begin with a capital.
+type vllmWords string
+
+func (e vllmWords) Error() string { return string(e) }
+
+func refused(format string, a ...any) error {
+	return vllmWords("Grammar error: " + fmt.Sprintf(format, a...))
+}
+
 // constrained returns a text that satisfies the request's constraint; ok is
 // false when there is none, or the server was told to ignore it.
 func (s *Server) constrained(req request, rng *rand.Rand) (text string, ok bool, err error) {
@@ -45,7 +54,7 @@ func (s *Server) constrained(req request, rng *rand.Rand) (text string, ok bool,
 		}
 	}
 	if kinds != 1 {
-		return "", false, fmt.Errorf("You must use one kind of structured outputs constraint but %d are specified", kinds)
+		return "", false, vllmWords(fmt.Sprintf("You must use one kind of structured outputs constraint but %d are specified", kinds))
 	}
 	switch {
 	case len(c.JSON) > 0:
@@ -57,7 +66,7 @@ func (s *Server) constrained(req request, rng *rand.Rand) (text string, ok bool,
 	case c.JSONObject:
 		text = `{"simulator": true, "n": ` + strconv.Itoa(rng.IntN(1000)) + `}`
 	case len(c.Choice) == 0:
-		err = errors.New("Choice '[]' cannot be an empty list")
+		err = vllmWords("Choice '[]' cannot be an empty list")
 	default:
 		text = c.Choice[rng.IntN(len(c.Choice))]
 	}
@@ -72,7 +81,7 @@ func fromSchemaText(raw json.RawMessage, rng *rand.Rand) (string, error) {
 	}
 	var schema map[string]any
 	if err := json.Unmarshal(raw, &schema); err != nil {
-		return "", fmt.Errorf("Grammar error: schema is not JSON: %w", err)
+		return "", refused("schema is not JSON: %v", err)
 	}
 	var b strings.Builder
 	if err := fromSchema(&b, schema, rng, 0); err != nil {
@@ -86,8 +95,8 @@ const maxDepth = 32
 
 // fromSchema writes one value; the subset is what small benchmark schemas use.
 func fromSchema(b *strings.Builder, schema map[string]any, rng *rand.Rand, depth int) error {
-	if depth > maxDepth {
-		return errors.New("Grammar error: schema is nested too deeply")
+	if depth > maxDepth || b.Len() > maxText {
+		return refused("schema is nested too deeply or its value too long")
 	}
 	value := func(v any) error {
 		doc, err := json.Marshal(v)
@@ -132,13 +141,13 @@ func fromSchema(b *strings.Builder, schema map[string]any, rng *rand.Rand, depth
 		b.WriteByte('}')
 		return nil
 	case "array":
-		n := int(bound(schema, "minItems", 1))
-		if most := int(bound(schema, "maxItems", float64(n+2))); most > n {
+		n := size(schema, "minItems", 1)
+		if most := size(schema, "maxItems", n+2); most > n {
 			n += rng.IntN(most - n + 1)
 		}
 		items, _ := schema["items"].(map[string]any)
 		b.WriteByte('[')
-		for i := range min(n, 1000) {
+		for i := range n {
 			if i > 0 {
 				b.WriteString(", ")
 			}
@@ -156,31 +165,36 @@ func fromSchema(b *strings.Builder, schema map[string]any, rng *rand.Rand, depth
 			}
 			return value(text)
 		}
-		n := int(bound(schema, "minLength", 1))
-		n = min(max(n, int(min(bound(schema, "maxLength", 6), 6))), 1000)
-		return value(letters(rng, n))
+		return value(letters(rng, max(size(schema, "minLength", 1), min(size(schema, "maxLength", 6), 6))))
 	case "integer":
 		lo := bound(schema, "minimum", 0)
 		hi := bound(schema, "maximum", lo+99)
 		return value(int64(lo) + rng.Int64N(int64(max(hi-lo, 0))+1))
 	case "number":
 		lo := bound(schema, "minimum", 0)
-		return value(lo + rng.Float64()*(bound(schema, "maximum", lo+1)-lo))
+		return value(lo + rng.Float64()*max(bound(schema, "maximum", lo+1)-lo, 0))
 	case "boolean":
 		return value(rng.IntN(2) == 1)
 	case "null", "":
 		b.WriteString("null")
 		return nil
 	default:
-		return fmt.Errorf("Grammar error: Invalid type: %s", kind)
+		return refused("Invalid type: %s", kind)
 	}
 }
 
+// bound reads a number of the schema, kept where a float counts whole numbers.
 func bound(schema map[string]any, key string, otherwise float64) float64 {
-	if v, ok := schema[key].(float64); ok {
-		return v
+	v, ok := schema[key].(float64)
+	if !ok {
+		v = otherwise
 	}
-	return otherwise
+	return min(max(v, -1<<52), 1<<52)
+}
+
+// size reads a length of the schema, kept in 0..1000.
+func size(schema map[string]any, key string, otherwise int) int {
+	return int(min(max(bound(schema, key, float64(otherwise)), 0), 1000))
 }
 
 func letters(rng *rand.Rand, n int) string {
@@ -195,23 +209,29 @@ func letters(rng *rand.Rand, n int) string {
 func fromRegex(pattern string, rng *rand.Rand) (string, error) {
 	re, err := syntax.Parse(pattern, syntax.Perl)
 	if err != nil {
-		return "", fmt.Errorf("Grammar error: %w", err)
+		return "", refused("%v", err)
 	}
 	var b strings.Builder
-	if err := match(&b, re, rng); err != nil {
+	steps := maxText
+	if err := match(&b, re, rng, &steps); err != nil {
 		return "", err
 	}
 	return b.String(), nil
 }
 
-func match(b *strings.Builder, re *syntax.Regexp, rng *rand.Rand) error {
+// match writes one text of re; steps bounds the work, which nested repeats
+// multiply.
+func match(b *strings.Builder, re *syntax.Regexp, rng *rand.Rand, steps *int) error {
+	if *steps--; *steps < 0 {
+		return refused("pattern is too large")
+	}
 	repeat := func(lo, hi int) error {
 		n := lo
 		if hi > lo {
 			n += rng.IntN(hi - lo + 1)
 		}
 		for range n {
-			if err := match(b, re.Sub[0], rng); err != nil {
+			if err := match(b, re.Sub[0], rng, steps); err != nil {
 				return err
 			}
 		}
@@ -222,7 +242,7 @@ func match(b *strings.Builder, re *syntax.Regexp, rng *rand.Rand) error {
 		b.WriteString(string(re.Rune))
 	case syntax.OpCharClass:
 		if len(re.Rune) == 0 {
-			return errors.New("Grammar error: empty character class")
+			return refused("empty character class")
 		}
 		// The first range is printable in any class a benchmark uses.
 		k := 2 * rng.IntN(len(re.Rune)/2)
@@ -231,15 +251,15 @@ func match(b *strings.Builder, re *syntax.Regexp, rng *rand.Rand) error {
 	case syntax.OpAnyChar, syntax.OpAnyCharNotNL:
 		b.WriteByte('a' + byte(rng.IntN(26)))
 	case syntax.OpCapture:
-		return match(b, re.Sub[0], rng)
+		return match(b, re.Sub[0], rng, steps)
 	case syntax.OpConcat:
 		for _, sub := range re.Sub {
-			if err := match(b, sub, rng); err != nil {
+			if err := match(b, sub, rng, steps); err != nil {
 				return err
 			}
 		}
 	case syntax.OpAlternate:
-		return match(b, re.Sub[rng.IntN(len(re.Sub))], rng)
+		return match(b, re.Sub[rng.IntN(len(re.Sub))], rng, steps)
 	case syntax.OpStar:
 		return repeat(0, 3)
 	case syntax.OpPlus:
@@ -254,7 +274,7 @@ func match(b *strings.Builder, re *syntax.Regexp, rng *rand.Rand) error {
 		return repeat(re.Min, hi)
 	case syntax.OpEmptyMatch, syntax.OpBeginLine, syntax.OpEndLine, syntax.OpBeginText, syntax.OpEndText:
 	default:
-		return fmt.Errorf("Grammar error: the simulator does not follow %v", re.Op)
+		return refused("the simulator does not follow %v", re.Op)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 type grammar struct {
 	src   string
 	pos   int
+	steps int // of a derivation that are left
 	rules map[string]node
 }
 
@@ -22,13 +23,13 @@ type node func(b *strings.Builder, g *grammar, rng *rand.Rand, depth int) error
 const maxText = 1 << 16
 
 func fromGrammar(src string, rng *rand.Rand) (string, error) {
-	g := &grammar{src: src, rules: map[string]node{}}
+	g := &grammar{src: src, steps: maxText, rules: map[string]node{}}
 	if err := g.parse(); err != nil {
-		return "", fmt.Errorf("Grammar error: %w", err)
+		return "", refused("%v", err)
 	}
 	var b strings.Builder
 	if err := g.rule("root")(&b, g, rng, 0); err != nil {
-		return "", fmt.Errorf("Grammar error: %w", err)
+		return "", refused("%v", err)
 	}
 	return b.String(), nil
 }
@@ -107,6 +108,7 @@ func (g *grammar) alternatives(depth int) (node, error) {
 			break
 		}
 		g.pos++
+		g.space(true)
 	}
 	return func(b *strings.Builder, g *grammar, rng *rand.Rand, d int) error {
 		// Deep in a recursion the last alternative is taken: by custom it ends it.
@@ -132,6 +134,9 @@ func (g *grammar) sequence(depth int) (node, error) {
 		parts = append(parts, g.repeated(part))
 	}
 	return func(b *strings.Builder, g *grammar, rng *rand.Rand, d int) error {
+		if g.steps--; g.steps < 0 {
+			return errors.New("grammar is too large")
+		}
 		for _, p := range parts {
 			if err := p(b, g, rng, d); err != nil {
 				return err
@@ -217,7 +222,7 @@ func (g *grammar) rule(name string) node {
 		if n == nil {
 			return fmt.Errorf("no rule %s", name)
 		}
-		if d > 2*maxDepth || b.Len() > maxText {
+		if g.steps--; g.steps < 0 || d > 2*maxDepth || b.Len() > maxText {
 			return errors.New("recursion without end")
 		}
 		return n(b, g, rng, d+1)
