@@ -13,7 +13,7 @@ const maxHosts = 1 << 16
 // "mel[0001-0002,0007],login1" in its own order. An empty list, unbalanced
 // brackets, reversed ranges and lists of more than 65536 hosts are errors.
 func ExpandHosts(list string) ([]string, error) {
-	if strings.TrimSpace(list) == "" {
+	if list = strings.TrimSpace(list); list == "" {
 		return nil, fmt.Errorf("expand host list: empty")
 	}
 	var out []string
@@ -52,7 +52,6 @@ func splitOutside(list string) []string {
 // expandItem expands one item; several bracket groups multiply, the last one
 // running fastest.
 func expandItem(item string) ([]string, error) {
-	item = strings.TrimSpace(item)
 	if item == "" {
 		return nil, fmt.Errorf("empty item")
 	}

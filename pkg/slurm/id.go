@@ -18,7 +18,7 @@ type ID struct {
 	Step string
 }
 
-var idForm = regexp.MustCompile(`^([0-9]{1,18})(?:_([0-9]{1,9}|\[[0-9,:%-]{1,2000}(?:\.\.\.)?\])|\+([0-9]{1,9}))?(?:\.([A-Za-z0-9_+-]{1,32}))?$`)
+var idForm = regexp.MustCompile(`^([0-9]{1,18})(?:_([0-9]{1,9}|\[[0-9,:%-]{1,1000}(?:\.\.\.)?\])|\+([0-9]{1,9}))?(?:\.([A-Za-z0-9_+-]{1,32}))?$`)
 
 // ParseID reads 4747, 4747_3, 4747_[2-3%2], 4751+1 and 4747.batch.
 func ParseID(text string) (ID, error) {

@@ -151,7 +151,7 @@ func (c *Client) fromQueue(ref Ref, rows []Row) (Observation, *departed, []Warni
 		warns = append(warns, Warning{Name: ref.Name, Rule: "unknown_state",
 			Message: fmt.Sprintf("squeue prints state %q, taken as not finished", clip(string(own.State)))})
 	}
-	if own == nil || own.State.Terminal() {
+	if own == nil || own.State.over() {
 		d := &departed{ref: ref, queued: own, reused: reused, sight: c.see(ref, true, false)}
 		o := Observation{Name: ref.Name, JobID: ref.JobID, Presence: Absent, Source: FromQueue}
 		if own != nil {
@@ -225,6 +225,8 @@ func causeOf(r Row) Cause {
 		return CauseNodeFailure
 	case Preempted:
 		return CausePreempted
+	case Requeued: // and it never came back
+		return CauseLost
 	case Cancelled, "REVOKED":
 		return CauseCancelled
 	case Completed:

@@ -60,7 +60,9 @@ func Quote(text string) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("quote for shell: %w", err)
 		}
-		return q, nil
+		if !strings.HasPrefix(q, "$'") { // U+FFFD is printable, and still escaped
+			return q, nil
+		}
 	}
 	// bash turns \u escapes into bytes by its locale, so in the C locale of a
 	// batch job they would come out as themselves. Octal bytes always hold, and

@@ -87,6 +87,10 @@ func (s State) Terminal() bool { return states[s] == kindTerminal || states[s] =
 // queued again.
 func (s State) mayRequeue() bool { return states[s] == kindRequeue }
 
+// over tells whether squeue's word means that the job left the queue. A flag
+// that announces a requeue does not: the job is about to be pending again.
+func (s State) over() bool { return s.Terminal() && s != Requeued && s != "LAUNCH_FAILED" }
+
 // started tells whether a job in that state has or had nodes.
 func (s State) started() bool {
 	switch s {
