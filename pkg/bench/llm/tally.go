@@ -36,7 +36,6 @@ type tally struct {
 	output, prompt                         int64 // of good requests sent in the window
 	promptKnown                            bool
 	chunks, short, wrongPrompt             int64
-	asked                                  int64
 	countedBy                              map[string]int64
 	mismatch, compared                     int64
 	finished, parses, valid, judged        int64
