@@ -309,3 +309,16 @@ func TestDefaultsStaySmall(t *testing.T) {
 		}
 	}
 }
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{"data_dir":"/x","procs":2,"io500":{"binary":"b","ini":{"a.b":"c"}}}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := fs.Decode(b)
+		if err != nil {
+			return
+		}
+		if c = c.WithDefaults(); c.Validate() == nil && (!filepath.IsAbs(c.DataDir) || c.Procs < 1) {
+			t.Errorf("%+v is taken", c)
+		}
+	})
+}

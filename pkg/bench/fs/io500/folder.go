@@ -54,12 +54,12 @@ func Load(dir fs.FS) (Folder, error) {
 		f.Config, f.Warnings = v, append(f.Warnings, w...)
 	}
 	for _, name := range append(Scored(), "ior-rnd4K-easy-read") {
-		file, err := dir.Open(name + ".txt")
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
+		file, err := open(dir, name+".txt")
 		if err != nil {
-			return f, fmt.Errorf("read results: %w", err)
+			return f, err
+		}
+		if file == nil {
+			continue
 		}
 		s, err := ReadSide(name+".txt", file)
 		if err = errors.Join(err, file.Close()); err != nil {
@@ -70,13 +70,30 @@ func Load(dir fs.FS) (Folder, error) {
 	return f, nil
 }
 
-func read(dir fs.FS, name string) ([]byte, error) {
-	file, err := dir.Open(name)
+// open opens a plain file, nil when it is absent. Anything else, such as a fifo
+// that would never answer, is an error before it is opened.
+func open(dir fs.FS, name string) (fs.File, error) {
+	info, err := fs.Stat(dir, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read results: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("read results: %s is not a plain file", name)
+	}
+	file, err := dir.Open(name)
+	if err != nil {
+		return nil, fmt.Errorf("read results: %w", err)
+	}
+	return file, nil
+}
+
+func read(dir fs.FS, name string) ([]byte, error) {
+	file, err := open(dir, name)
+	if err != nil || file == nil {
+		return nil, err
 	}
 	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err = errors.Join(err, file.Close()); err != nil {

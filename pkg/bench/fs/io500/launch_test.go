@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // fake plays the launcher: it sees the command line and leaves a recorded run.
@@ -130,6 +132,17 @@ func TestSideFiles(t *testing.T) {
 	s, err = ReadSide("ior-easy-read.txt", strings.NewReader("nodes               : 2\ntasks               : 32\nWARNING: Expected aggregate file size       = 20\nWARNING: Incorrect data on read (1 errors found)."))
 	if err != nil || s.VerifyErrors != 1 || s.Nodes != 2 || s.Tasks != 32 || s.Warnings != 0 {
 		t.Errorf("%+v, %v", s, err)
+	}
+}
+
+func TestFifoInResultsIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if err := unix.Mkfifo(filepath.Join(dir, "ior-easy-read.txt"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Load(os.DirFS(dir)); err == nil || !strings.Contains(err.Error(), "not a plain file") {
+		t.Errorf("error %v", err)
 	}
 }
 

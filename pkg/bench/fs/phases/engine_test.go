@@ -313,7 +313,7 @@ func TestMissingFilesCountAsFailedNeverAsDone(t *testing.T) {
 			}
 		}
 	}
-	w.begin[MDEasyStat] = gone("mdtest-easy/test-dir.0-0/mdtest_tree.1.0/file.mdtest.1.5")
+	w.begin[MDEasyStat] = gone("mdtest-easy/test-dir.0-0/mdtest_tree.0.0/file.mdtest.1.5")
 	w.begin[MDHardRead] = gone("mdtest-hard/test-dir.0-0/mdtest_tree.0/file.mdtest.0.6")
 	w.run(t, t.Context())
 	for _, phase := range []string{MDEasyStat, MDEasyDel, MDHardRead, MDHardDel} {
@@ -333,7 +333,7 @@ func TestPlantedLinkIsNotWrittenThrough(t *testing.T) {
 	for phase, name := range map[string]string{
 		EasyWrite:   "ior-easy/ior_file_easy.00000001",
 		HardWrite:   "ior-hard/file",
-		MDEasyWrite: "mdtest-easy/test-dir.0-0/mdtest_tree.0.0/file.mdtest.0.3",
+		MDEasyWrite: "mdtest-easy/test-dir.0-0/mdtest_tree.1.0/file.mdtest.0.3",
 	} {
 		w := newWorld(t, small())
 		w.begin[phase] = func() {
@@ -381,4 +381,41 @@ func TestStuckRanksAreLeftBehind(t *testing.T) {
 		t.Error(err)
 	}
 	w.engine.closeDirs()
+}
+
+// The calls of the hot loops allocate nothing, so that no collection falls into
+// a phase. Not parallel: the measurement counts the whole process.
+func TestHotLoopsDoNotAllocate(t *testing.T) {
+	w := newWorld(t, small())
+	measured := false
+	w.begin[MDHardStat] = func() {
+		measured = true
+		r := w.engine.ranks[0]
+		r.begin("measured")
+		prefix, item := mdName(0), int64(0)
+		got := testing.AllocsPerRun(50, func() {
+			start := r.now()
+			name := setItem(prefix, item)
+			if err := statat(w.engine.mdHard, name, &r.stat); err != nil {
+				t.Error(err)
+			}
+			fd, err := openat(w.engine.mdHard, name, flagsRead, 0)
+			if err != nil {
+				t.Error(err)
+			}
+			r.ok(start, 0)
+			r.readBlock(fd, r.got[:hardFileSize], r.tail, "x", 0)
+			if err := finish(fd, "x", false, nil); err != nil {
+				t.Error(err)
+			}
+			item++
+		})
+		if got != 0 || r.row.Corrupt != 0 || r.row.Failed != 0 {
+			t.Errorf("%v allocations an operation, row %+v", got, r.row)
+		}
+	}
+	w.run(t, t.Context())
+	if !measured {
+		t.Error("nothing was measured")
+	}
 }

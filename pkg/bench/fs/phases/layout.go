@@ -9,7 +9,7 @@ import (
 //
 //	ior-easy/ior_file_easy.RRRRRRRR
 //	ior-hard/file
-//	mdtest-easy/test-dir.0-0/mdtest_tree.R.0/file.mdtest.R.I
+//	mdtest-easy/test-dir.0-0/mdtest_tree.S.0/file.mdtest.R.I  (S = R+1, around the end)
 //	mdtest-hard/test-dir.0-0/mdtest_tree.0/file.mdtest.R.I
 //	timestampfile
 const (
@@ -25,7 +25,7 @@ const (
 	fileStamp   = "timestampfile"
 )
 
-// easyTree is the directory of one rank below mdtest-easy/test-dir.0-0.
+// easyTree is the name of one directory below mdtest-easy/test-dir.0-0.
 func easyTree(rank int) string { return "mdtest_tree." + strconv.Itoa(rank) + ".0" }
 
 // easyFile is the file of one rank below ior-easy.
@@ -54,7 +54,20 @@ func Ours(rel string, dir bool) bool {
 	part := strings.Split(rel, "/")
 	switch part[0] {
 	case dirEasy:
-		return len(part) == 1 && dir || len(part) == 2 && !dir && numbered(part[1], fileEasy, 1)
+		// The real IO500 also knows one shared file (filePerProc = FALSE) and a
+		// directory a rank (uniqueDir = TRUE).
+		switch len(part) {
+		case 1:
+			return dir
+		case 2:
+			if dir {
+				return numbered(part[1], "", 1)
+			}
+			return numbered(part[1], fileEasy, 1) || part[1]+"." == fileEasy
+		case 3:
+			return !dir && numbered(part[1], "", 1) && numbered(part[2], fileEasy, 1)
+		}
+		return false
 	case dirHard:
 		return len(part) == 1 && dir || len(part) == 2 && !dir && part[1] == fileHard
 	case dirMDEasy, dirMDHard:

@@ -8,23 +8,27 @@ import (
 )
 
 // mdFile names a small file for people; it is only built when something went wrong.
-func mdFile(hard bool, rank int, item int64) string {
+func (e *Engine) mdFile(hard bool, rank int, item int64) string {
 	if hard {
 		return fmt.Sprintf("%s/%s/%s/%s%d.%d", dirMDHard, dirTest, dirHardTree, fileMD, rank, item)
 	}
-	return fmt.Sprintf("%s/%s/%s/%s%d.%d", dirMDEasy, dirTest, easyTree(rank), fileMD, rank, item)
+	return fmt.Sprintf("%s/%s/%s/%s%d.%d", dirMDEasy, dirTest, easyTree(e.shift(rank, 1)), fileMD, rank, item)
 }
 
 func (r *rank) mdEasyWrite() error { return r.create(false, r.e.limits.EasyFiles) }
 func (r *rank) mdHardWrite() error { return r.create(true, r.e.limits.HardFiles) }
 
-// dirOf is the directory that holds the files of a rank.
+// dirOf is the directory that holds the files of a rank. With mdtest -u -N 1 a
+// rank makes its files in the directory of the next one.
 func (e *Engine) dirOf(hard bool, rank int) int {
 	if hard {
 		return e.mdHard
 	}
-	return e.mdEasy[rank]
+	return e.mdEasy[e.shift(rank, 1)]
 }
+
+// shift is the rank n places further, around the end.
+func (e *Engine) shift(rank, n int) int { return (rank + n) % e.plan.Ranks }
 
 // create makes files, empty or of hardFileSize bytes, and syncs the file
 // system at the end, inside the timed region, as mdtest -Y does.
@@ -35,7 +39,7 @@ func (r *rank) create(hard bool, limit int64) error {
 		start := r.now()
 		fd, err := openat(dir, name, flagsCreate, 0o600)
 		if err != nil {
-			return 0, fmt.Errorf("create %s: %w", mdFile(hard, r.id, i), err)
+			return 0, fmt.Errorf("create %s: %w", r.e.mdFile(hard, r.id, i), err)
 		}
 		var n int64
 		if hard {
@@ -46,7 +50,7 @@ func (r *rank) create(hard bool, limit int64) error {
 			err = cerr
 		}
 		if err != nil {
-			return 0, fmt.Errorf("write %s: %w", mdFile(hard, r.id, i), err)
+			return 0, fmt.Errorf("write %s: %w", r.e.mdFile(hard, r.id, i), err)
 		}
 		return r.ok(start, n), nil
 	})
@@ -74,10 +78,10 @@ func (r *rank) statAll(hard bool, items int64) error {
 		name := setItem(prefix, i)
 		start := r.now()
 		if err := statat(dir, name, &r.stat); err != nil {
-			return r.miss("stat "+mdFile(hard, who, i), err), nil
+			return r.miss("stat "+r.e.mdFile(hard, who, i), err), nil
 		}
 		if r.stat.Size != size || r.stat.Mode&unix.S_IFMT != unix.S_IFREG {
-			return r.miss("stat "+mdFile(hard, who, i), fmt.Errorf("mode %o and %d bytes, made as a plain file of %d", r.stat.Mode, r.stat.Size, size)), nil
+			return r.miss("stat "+r.e.mdFile(hard, who, i), fmt.Errorf("mode %o and %d bytes, made as a plain file of %d", r.stat.Mode, r.stat.Size, size)), nil
 		}
 		return r.ok(start, 0), nil
 	})
@@ -95,15 +99,15 @@ func (r *rank) mdHardRead() error {
 		start := r.now()
 		fd, err := openat(dir, name, flagsRead, 0)
 		if err != nil {
-			return r.miss("open "+mdFile(true, who, i), err), nil
+			return r.miss("open "+r.e.mdFile(true, who, i), err), nil
 		}
 		err = readAt(fd, got, 0)
 		if err = errors.Join(err, unix.Close(fd)); err != nil {
-			return r.miss("read "+mdFile(true, who, i), err), nil
+			return r.miss("read "+r.e.mdFile(true, who, i), err), nil
 		}
 		end := r.ok(start, hardFileSize)
 		if differs(got, r.other) >= 0 {
-			r.check(got, r.other, mdFile(true, who, i), 0)
+			r.check(got, r.other, r.e.mdFile(true, who, i), 0)
 		} else {
 			r.row.Verified += hardFileSize
 		}
@@ -123,7 +127,7 @@ func (r *rank) deleteAll(hard bool, items int64) error {
 		name := setItem(prefix, i)
 		start := r.now()
 		if err := unlinkat(dir, name); err != nil {
-			return r.miss("delete "+mdFile(hard, who, i), err), nil
+			return r.miss("delete "+r.e.mdFile(hard, who, i), err), nil
 		}
 		return r.ok(start, 0), nil
 	})

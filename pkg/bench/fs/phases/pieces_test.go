@@ -125,6 +125,7 @@ func TestOurs(t *testing.T) {
 		"mdtest-easy/test-dir.0-0/": true, "mdtest-easy/test-dir.0-0/mdtest_tree.12.0/": true,
 		"mdtest-hard/test-dir.0-0/mdtest_tree.0/":                   true,
 		"mdtest-hard/test-dir.0-0/mdtest_tree.0/file.mdtest.3.1234": true, "timestampfile": true,
+		"ior-easy/ior_file_easy": true, "ior-easy/17/": true, "ior-easy/17/ior_file_easy.00000017": true, "ior-easy/17/x": false, "ior-easy/x/": false,
 		"": false, "ior-easy": false, "ior-hard/": true, "ior-easy/x": false, "ior-easy/ior_file_easy.": false,
 		"ior-easy/ior_file_easy.1/": false, "ior-hard/file/": false, "timestampfile/": false,
 		"mdtest-hard/test-dir.0-0/mdtest_tree.0/file.mdtest.3.x":  false,

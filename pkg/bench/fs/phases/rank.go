@@ -105,7 +105,7 @@ func (r *rank) begin(phase string) {
 func (r *rank) now() int64 { return int64(time.Since(r.e.epoch)) }
 
 // neighbour is the rank that is n places further, around the end.
-func (r *rank) neighbour(n int) int { return (r.id + n) % r.e.plan.Ranks }
+func (r *rank) neighbour(n int) int { return r.e.shift(r.id, n) }
 
 // untilWall runs op for items 0, 1, ... until the stonewall or limit, waits for
 // the other ranks, and then goes on to the largest count any of them reached:
