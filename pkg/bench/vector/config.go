@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"aifbench/pkg/bench/vector/chroma"
+	"aifbench/pkg/bench/vector/data"
+	"aifbench/pkg/bench/vector/exact"
 )
 
 // maxDataBytes bounds the vectors held in memory by one generator.
@@ -32,17 +34,6 @@ type Target struct {
 	Database   string `json:"database,omitempty"`
 }
 
-// Metric is how the distance of two vectors is computed.
-type Metric string
-
-// The metrics of Chroma. L2 is the squared Euclidean distance, Cosine is one
-// minus the cosine, IP is one minus the inner product.
-const (
-	L2     Metric = "l2"
-	Cosine Metric = "cosine"
-	IP     Metric = "ip"
-)
-
 // HNSW is the configuration asked of each fresh collection; zero leaves the
 // server's default. It cannot be changed on a loaded index, so a sweep is one
 // run a value.
@@ -51,15 +42,6 @@ type HNSW struct {
 	EfConstruction int `json:"ef_construction,omitempty"`
 	EfSearch       int `json:"ef_search,omitempty"`
 	SyncThreshold  int `json:"sync_threshold,omitempty"`
-}
-
-// Data describes the vectors to generate.
-type Data struct {
-	// Kind is clustered or uniform.
-	Kind string `json:"kind"`
-	Seed uint64 `json:"seed"`
-	// Clusters is the number of clusters of kind clustered.
-	Clusters int `json:"clusters,omitempty"`
 }
 
 // Config is what a run of the vector engine measures. Each number of Vectors
@@ -79,9 +61,9 @@ type Config struct {
 	RatePerS float64 `json:"rate_per_s,omitempty"`
 	// Arrival is constant or poisson; empty is constant.
 	Arrival  string          `json:"arrival,omitempty"`
-	Metric   Metric          `json:"metric"`
+	Metric   exact.Metric    `json:"metric"`
 	HNSW     HNSW            `json:"hnsw"`
-	Data     Data            `json:"data"`
+	Data     data.Spec       `json:"data"`
 	Encoding chroma.Encoding `json:"encoding"`
 	// WarmUpS is the length of the warm phase; at least one query a worker is
 	// sent whatever it is.
@@ -101,15 +83,15 @@ func Default() Config {
 	return Config{
 		Vectors: []int{10000}, Dimension: 128, Queries: 1000, K: 10,
 		BatchSize: 250, InsertConcurrency: 1, QueryConcurrency: []int{1},
-		Metric: L2, Data: Data{Kind: Clustered, Seed: 1, Clusters: 64},
+		Metric: exact.L2, Data: data.Spec{Kind: data.Clustered, Seed: 1, Clusters: 64},
 		Encoding: chroma.Base64, WarmUpS: 1, DurationS: 10, RequestTimeoutS: 30,
 	}
 }
 
 // Decode reads a configuration over the defaults and refuses unknown fields.
-func Decode(data []byte) (Config, error) {
+func Decode(doc []byte) (Config, error) {
 	c := Default()
-	dec := json.NewDecoder(bytes.NewReader(data))
+	dec := json.NewDecoder(bytes.NewReader(doc))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&c); err != nil {
 		return Config{}, fmt.Errorf("read vector configuration: %w", err)
@@ -152,12 +134,12 @@ func (c Config) Validate() error {
 	say(c.RatePerS == 0 || (c.RatePerS > 0 && c.RatePerS <= 1e6), "rate_per_s %g is not within 0 and 1000000", c.RatePerS)
 	say(c.RatePerS == 0 || c.DurationS > 0, "rate_per_s needs duration_s above 0")
 	say(slices.Contains([]string{"", "constant", "poisson"}, c.Arrival), "arrival %q is not constant or poisson", c.Arrival)
-	say(slices.Contains([]Metric{L2, Cosine, IP}, c.Metric), "metric %q is not l2, cosine or ip", c.Metric)
+	say(slices.Contains([]exact.Metric{exact.L2, exact.Cosine, exact.IP}, c.Metric), "metric %q is not l2, cosine or ip", c.Metric)
 	for name, v := range map[string]int{"max_neighbors": c.HNSW.MaxNeighbors, "ef_construction": c.HNSW.EfConstruction, "ef_search": c.HNSW.EfSearch, "sync_threshold": c.HNSW.SyncThreshold} {
 		say(v >= 0 && v <= 1_000_000, "hnsw.%s %d is not within 0 and 1000000", name, v)
 	}
-	say(slices.Contains([]string{Clustered, Uniform}, c.Data.Kind), "data.kind %q is not clustered or uniform", c.Data.Kind)
-	say(c.Data.Kind != Clustered || (c.Data.Clusters >= 1 && c.Data.Clusters <= 100_000), "data.clusters %d is not within 1 and 100000", c.Data.Clusters)
+	say(slices.Contains([]string{data.Clustered, data.Uniform}, c.Data.Kind), "data.kind %q is not clustered or uniform", c.Data.Kind)
+	say(c.Data.Kind != data.Clustered || (c.Data.Clusters >= 1 && c.Data.Clusters <= 100_000), "data.clusters %d is not within 1 and 100000", c.Data.Clusters)
 	say(c.Encoding == chroma.Base64 || c.Encoding == chroma.JSON, "encoding %q is not base64 or json", c.Encoding)
 	for name, v := range map[string]float64{"warm_up_s": c.WarmUpS, "duration_s": c.DurationS, "settle_s": c.SettleS} {
 		say(v >= 0 && v <= 30*24*3600, "%s %g is not within 0 and 2592000", name, v)

@@ -10,6 +10,7 @@ import (
 
 	"aifbench/pkg/bench/load"
 	"aifbench/pkg/bench/vector/chroma"
+	"aifbench/pkg/bench/vector/exact"
 	"aifbench/pkg/metrics/result"
 )
 
@@ -241,8 +242,8 @@ func (r *runner) sameVector(sent, got []float32) bool {
 	if len(sent) != len(got) {
 		return false
 	}
-	if r.cfg.Metric == Cosine {
-		return math.Abs(distance(Cosine, sent, got)) <= tolerance(Cosine, sent, got, 0)
+	if r.cfg.Metric == exact.Cosine {
+		return math.Abs(exact.Distance(exact.Cosine, sent, got)) <= exact.Tolerance(exact.Cosine, sent, got, 0)
 	}
 	for i := range sent {
 		if math.Float32bits(sent[i]) != math.Float32bits(got[i]) && sent[i] != got[i] {

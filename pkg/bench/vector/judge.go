@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"aifbench/pkg/bench/vector/chroma"
+	"aifbench/pkg/bench/vector/data"
+	"aifbench/pkg/bench/vector/exact"
 )
 
 // Classes of answers that came with status 200 and are wrong all the same.
@@ -50,9 +52,9 @@ func parseID(id []byte, prefix string, n int) int32 {
 // judge decides about answers. One belongs to one worker; what it returns is
 // valid until its next use.
 type judge struct {
-	base, queries Set
-	truth         *Truth
-	metric        Metric
+	base, queries data.Set
+	truth         *exact.Truth
+	metric        exact.Metric
 	prefix        string
 	k             int
 	stored        int64 // records the server counts
@@ -88,7 +90,7 @@ func (j *judge) answer(q int, a *chroma.Answer) verdict {
 			known = false
 			continue
 		}
-		j.exact = append(j.exact, distance(j.metric, query, j.base.Row(int(row))))
+		j.exact = append(j.exact, exact.Distance(j.metric, query, j.base.Row(int(row))))
 	}
 	v.rows = j.rows
 	switch {
@@ -124,43 +126,11 @@ func (j *judge) repeats() bool {
 
 func (j *judge) close(query []float32, dist []float64) bool {
 	for i, d := range dist {
-		exact := j.exact[i]
+		want := j.exact[i]
 		// The negation catches NaN, which compares with nothing.
-		if !(math.Abs(d-exact) <= tolerance(j.metric, query, j.base.Row(int(j.rows[i])), exact)) {
+		if !(math.Abs(d-want) <= exact.Tolerance(j.metric, query, j.base.Row(int(j.rows[i])), want)) {
 			return false
 		}
 	}
 	return true
-}
-
-// Recall returns the tie-aware and the id-exact recall of an answer to query
-// q: rows are the returned rows (-1 for an id that does not exist) and exact
-// the exact distances of those that exist, in the same order. The answer is
-// cut at k, repeats are counted once, and the divisor is k (or the number of
-// base vectors where that is smaller).
-func (t *Truth) Recall(q int, rows []int32, exact []float64) (tie, id float64) {
-	near, dist := t.Neighbours(q)
-	if len(near) == 0 {
-		return math.NaN(), math.NaN()
-	}
-	limit := dist[len(dist)-1] + tieEpsilon
-	ties, ids, e := 0, 0, 0
-	for i, row := range rows[:min(len(rows), t.K)] {
-		if row < 0 {
-			continue
-		}
-		d := exact[e]
-		e++
-		if slices.Contains(rows[:i], row) {
-			continue
-		}
-		if d <= limit {
-			ties++
-		}
-		if slices.Contains(near, row) {
-			ids++
-		}
-	}
-	k := float64(len(near))
-	return float64(min(ties, len(near))) / k, float64(ids) / k
 }

@@ -7,18 +7,20 @@ import (
 	"testing"
 
 	"aifbench/pkg/bench/vector/chroma"
+	"aifbench/pkg/bench/vector/data"
+	"aifbench/pkg/bench/vector/exact"
 )
 
 // TestJudge plants one fault at a time into a right answer: base rows are the
 // numbers 0 to 9 on a line, the query is 2.2, k is 3.
 func TestJudge(t *testing.T) {
 	t.Parallel()
-	base := Set{Dim: 1}
+	base := data.Set{Dim: 1}
 	for i := range 10 {
 		base.Flat = append(base.Flat, float32(i))
 	}
-	queries := Set{Dim: 1, Flat: []float32{2.25}}
-	truth, err := Exact(t.Context(), base, queries, 3, L2, 1)
+	queries := data.Set{Dim: 1, Flat: []float32{2.25}}
+	truth, err := exact.Find(t.Context(), base, queries, 3, exact.L2, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +51,7 @@ func TestJudge(t *testing.T) {
 		if err := a.Parse([]byte(tc.answer)); err != nil {
 			t.Fatalf("%s: %v", tc.name, err)
 		}
-		j := &judge{base: base, queries: queries, truth: truth, metric: L2, prefix: "p-", k: 3, stored: 10}
+		j := &judge{base: base, queries: queries, truth: truth, metric: exact.L2, prefix: "p-", k: 3, stored: 10}
 		v := j.answer(0, &a)
 		if v.class != tc.class || !sameFloat(v.tie, tc.tie) || !sameFloat(v.id, tc.id) {
 			t.Errorf("%s: %s tie %v id %v, want %s %v %v", tc.name, v.class, v.tie, v.id, tc.class, tc.tie, tc.id)
@@ -77,46 +79,4 @@ func FuzzID(f *testing.F) {
 			t.Fatalf("%q is row %d", id, row)
 		}
 	})
-}
-
-// TestTolerance: sums in float32, forwards and backwards, must stay inside at
-// the dimensions of real embeddings; a neighbour's distance must not.
-func TestTolerance(t *testing.T) {
-	t.Parallel()
-	for _, dim := range []int{1, 3, 128, 1536} {
-		base, queries, err := Generate(Data{Kind: Clustered, Seed: 5, Clusters: 4}, dim, 60, 20)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range []Metric{L2, IP} {
-			for q := range queries.Len() {
-				for r := range base.Len() {
-					a, b := queries.Row(q), base.Row(r)
-					exact := distance(m, a, b)
-					var up, down float32
-					for i := range a {
-						up += term(m, a[i], b[i])
-						down += term(m, a[dim-1-i], b[dim-1-i])
-					}
-					if m == IP {
-						up, down = 1-up, 1-down
-					}
-					tol := tolerance(m, a, b, exact)
-					if math.Abs(float64(up)-exact) > tol || math.Abs(float64(down)-exact) > tol {
-						t.Fatalf("dim %d %s: exact %v, float32 %v and %v, tolerance %v", dim, m, exact, up, down, tol)
-					}
-					if dim > 1 && tol > 0.01*math.Abs(exact)+0.05 {
-						t.Fatalf("dim %d %s: tolerance %v of %v finds nothing", dim, m, tol, exact)
-					}
-				}
-			}
-		}
-	}
-}
-
-func term(m Metric, a, b float32) float32 {
-	if m == L2 {
-		return (a - b) * (a - b)
-	}
-	return a * b
 }

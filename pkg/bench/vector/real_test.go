@@ -7,6 +7,7 @@ import (
 
 	"aifbench/pkg/bench/load"
 	"aifbench/pkg/bench/vector"
+	"aifbench/pkg/bench/vector/exact"
 	"aifbench/pkg/metrics/result"
 )
 
@@ -16,7 +17,7 @@ import (
 func TestReal(t *testing.T) {
 	t.Parallel()
 	s := startReal(t)
-	for _, m := range []vector.Metric{vector.L2, vector.Cosine, vector.IP} {
+	for _, m := range []exact.Metric{exact.L2, exact.Cosine, exact.IP} {
 		cfg := small(s.url)
 		cfg.Target.PersistDir = s.persist
 		cfg.Metric, cfg.Vectors, cfg.BatchSize, cfg.Dimension = m, []int{2000}, 100, 32
@@ -32,7 +33,7 @@ func TestReal(t *testing.T) {
 		}
 		// An index searched this wide misses nearly nothing; ip is no metric, and
 		// a graph index is honestly worse there.
-		if r := value(t, res.Figures, "recall_mean_ratio"); !(r > 0.98 || m == vector.IP && r > 0.5) {
+		if r := value(t, res.Figures, "recall_mean_ratio"); !(r > 0.98 || m == exact.IP && r > 0.5) {
 			t.Errorf("%s: recall %v", m, r)
 		}
 		// 2,000 elements of 4 d + 140 bytes, and small files beside them.

@@ -18,6 +18,8 @@ import (
 	"aifbench/pkg/bench/load"
 	"aifbench/pkg/bench/record"
 	"aifbench/pkg/bench/vector/chroma"
+	"aifbench/pkg/bench/vector/data"
+	"aifbench/pkg/bench/vector/exact"
 	"aifbench/pkg/metrics/result"
 )
 
@@ -97,11 +99,11 @@ func readKey(path string) (string, error) {
 	if info.Size() > 64<<10 {
 		return "", fmt.Errorf("read key file: %s is larger than a key", path)
 	}
-	data, err := os.ReadFile(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", fmt.Errorf("read key file: %w", err)
 	}
-	line, _, _ := strings.Cut(string(data), "\n")
+	line, _, _ := strings.Cut(string(text), "\n")
 	return strings.TrimSpace(line), nil
 }
 
@@ -114,9 +116,9 @@ type runner struct {
 	server chroma.Identity
 	res    result.Result
 
-	base, queries Set
-	bodies        [][]byte // query bodies
-	truths        []*Truth // by index into cfg.Vectors
+	base, queries data.Set
+	bodies        [][]byte       // query bodies
+	truths        []*exact.Truth // by index into cfg.Vectors
 	facts         []facts
 	queue         *record.Queue
 	step, steps   int // of progress
@@ -235,7 +237,7 @@ func (r *runner) prepare(ctx context.Context) error {
 	r.progress("", "data")
 	largest := slices.Max(r.cfg.Vectors)
 	var err error
-	if r.base, r.queries, err = Generate(r.cfg.Data, r.cfg.Dimension, largest, r.cfg.Queries); err != nil {
+	if r.base, r.queries, err = data.Generate(r.cfg.Data, r.cfg.Dimension, largest, r.cfg.Queries); err != nil {
 		return err
 	}
 	r.bodies = make([][]byte, r.cfg.Queries)
@@ -247,7 +249,7 @@ func (r *runner) prepare(ctx context.Context) error {
 	began := time.Now()
 	for _, n := range r.cfg.Vectors {
 		r.progress("", "exact neighbours")
-		t, err := Exact(ctx, r.base.Head(n), r.queries, r.cfg.K, r.cfg.Metric, runtime.GOMAXPROCS(0))
+		t, err := exact.Find(ctx, r.base.Head(n), r.queries, r.cfg.K, r.cfg.Metric, runtime.GOMAXPROCS(0))
 		if err != nil {
 			return err
 		}

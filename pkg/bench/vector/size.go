@@ -10,6 +10,7 @@ import (
 
 	"aifbench/pkg/bench/load"
 	"aifbench/pkg/bench/vector/chroma"
+	"aifbench/pkg/bench/vector/exact"
 	"aifbench/pkg/metrics/figure"
 	"aifbench/pkg/metrics/result"
 )
@@ -96,7 +97,7 @@ func (r *runner) figures(p *result.Point, c *collection, queries []sample) {
 	}
 	t := r.truths[c.index]
 	set.Put("recall_random_ratio", t.Random, int64(t.Examined), "count over all vectors")
-	if r.cfg.Metric == IP {
+	if r.cfg.Metric == exact.IP {
 		set.PutNull("data_contrast_ratio", "not defined for ip", int64(t.Examined))
 	} else {
 		set.Put("data_contrast_ratio", t.Contrast, int64(t.Examined), "median over the queries examined")
@@ -237,8 +238,10 @@ func echo(want, got chroma.HNSW) string {
 		name      string
 		want, got int
 	}{
-		{"max_neighbors", want.MaxNeighbors, got.MaxNeighbors}, {"ef_construction", want.EfConstruction, got.EfConstruction},
-		{"ef_search", want.EfSearch, got.EfSearch}, {"sync_threshold", want.SyncThreshold, got.SyncThreshold},
+		{"max_neighbors", want.MaxNeighbors, got.MaxNeighbors},
+		{"ef_construction", want.EfConstruction, got.EfConstruction},
+		{"ef_search", want.EfSearch, got.EfSearch},
+		{"sync_threshold", want.SyncThreshold, got.SyncThreshold},
 	} {
 		if f.want != 0 && f.want != f.got {
 			return fmt.Sprintf("%s: asked %d, got %d", f.name, f.want, f.got)

@@ -74,7 +74,7 @@ func (a *Answer) object(s *scanner) error {
 			return err
 		}
 		if !s.eat(':') {
-			return errors.New("expected :")
+			return errors.New("expected a colon")
 		}
 		switch string(key) {
 		case "ids":
@@ -293,7 +293,7 @@ func (s *scanner) skip(depth int) error {
 					return err
 				}
 				if !s.eat(':') {
-					return errors.New("expected :")
+					return errors.New("expected a colon")
 				}
 			}
 			if err := s.skip(depth + 1); err != nil {

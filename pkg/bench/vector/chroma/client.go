@@ -272,8 +272,10 @@ func (c *Client) Ready(ctx context.Context) error {
 		return malformed("healthcheck", body, errors.New("no readiness fields"))
 	}
 	if !*h.Executor || !*h.Log {
-		return &Error{Op: "healthcheck", Class: ClassServer, Status: http.StatusOK,
-			Message: "not ready: executor " + strconv.FormatBool(*h.Executor) + ", log " + strconv.FormatBool(*h.Log)}
+		return &Error{
+			Op: "healthcheck", Class: ClassServer, Status: http.StatusOK,
+			Message: "not ready: executor " + strconv.FormatBool(*h.Executor) + ", log " + strconv.FormatBool(*h.Log),
+		}
 	}
 	return nil
 }

@@ -141,8 +141,10 @@ func statusError(op string, status int, contentType string, body []byte) *Error 
 }
 
 func malformed(op string, body []byte, err error) *Error {
-	return &Error{Op: op, Class: ClassMalformed, Status: http.StatusOK, cause: err,
-		Message: fmt.Sprintf("not Chroma's answer (%s): %s", clean(err.Error()), clean(string(body)))}
+	return &Error{
+		Op: op, Class: ClassMalformed, Status: http.StatusOK, cause: err,
+		Message: fmt.Sprintf("not Chroma's answer (%s): %s", clean(err.Error()), clean(string(body))),
+	}
 }
 
 // clean cuts a server's text to one short line without control characters.

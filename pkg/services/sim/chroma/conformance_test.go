@@ -49,7 +49,6 @@ type call struct {
 	kind   string // field error of the answer
 	part   string // what the message must contain
 	exact  string // the whole answer as JSON, "" for not compared
-	text   string // the whole answer as text
 }
 
 const db = "/tenants/default_tenant/databases/default_database/collections"

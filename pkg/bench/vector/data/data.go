@@ -1,4 +1,7 @@
-package vector
+// Package data owns the vectors that are stored and asked for: sets of
+// float32 vectors, their hash, and the seeded generator. It must not know what
+// is near to what, nor who stores them.
+package data
 
 import (
 	"crypto/sha256"
@@ -19,6 +22,15 @@ const (
 	// distances are nearly equal there and recall says little.
 	Uniform = "uniform"
 )
+
+// Spec describes vectors to generate.
+type Spec struct {
+	// Kind is Clustered or Uniform.
+	Kind string `json:"kind"`
+	Seed uint64 `json:"seed"`
+	// Clusters is the number of clusters of kind Clustered.
+	Clusters int `json:"clusters,omitempty"`
+}
 
 // Set is vectors of equal dimension, one after another.
 type Set struct {
@@ -72,7 +84,7 @@ const (
 // configuration and i alone: a smaller set is the head of a larger one. Every
 // step is integer arithmetic, a single rounded product, sum or square root,
 // so the bits are the same on every architecture.
-func Generate(d Data, dim, n, q int) (base, queries Set, err error) {
+func Generate(d Spec, dim, n, q int) (base, queries Set, err error) {
 	g, err := newGenerator(d, dim)
 	if err != nil {
 		return Set{}, Set{}, err
@@ -95,7 +107,7 @@ type generator struct {
 	spread  []float64 // by rotated axis
 }
 
-func newGenerator(d Data, dim int) (*generator, error) {
+func newGenerator(d Spec, dim int) (*generator, error) {
 	g := &generator{kind: d.Kind, seed: d.Seed, dim: dim}
 	switch d.Kind {
 	case Uniform:

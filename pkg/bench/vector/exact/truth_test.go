@@ -1,4 +1,4 @@
-package vector
+package exact
 
 import (
 	"context"
@@ -13,13 +13,15 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
+
+	"aifbench/pkg/bench/vector/data"
 )
 
 // fvecs and ivecs read the TEXMEX formats: an int32 dimension before each row.
-func fvecs(t testing.TB, name string) Set {
+func fvecs(t testing.TB, name string) data.Set {
 	t.Helper()
 	raw, dim := vecs(t, name)
-	s := Set{Dim: dim}
+	s := data.Set{Dim: dim}
 	for _, w := range raw {
 		s.Flat = append(s.Flat, math.Float32frombits(w))
 	}
@@ -56,7 +58,7 @@ func TestExactAgainstFixture(t *testing.T) {
 	dists := ibin[8+4*len(want):]
 	tied := recallFixture(t).Tied
 	for _, workers := range []int{1, 3, 100} {
-		truth, err := Exact(t.Context(), base, queries, k, L2, workers)
+		truth, err := Find(t.Context(), base, queries, k, L2, workers)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +111,7 @@ func TestRecallAgainstFixture(t *testing.T) {
 	t.Parallel()
 	base, queries := fvecs(t, "base.fvecs"), fvecs(t, "queries.fvecs")
 	doc := recallFixture(t)
-	truth, err := Exact(t.Context(), base, queries, doc.K, L2, 2)
+	truth, err := Find(t.Context(), base, queries, doc.K, L2, 2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +120,7 @@ func TestRecallAgainstFixture(t *testing.T) {
 			var exact []float64
 			for _, r := range rows {
 				if r >= 0 {
-					exact = append(exact, distance(L2, queries.Row(q), base.Row(int(r))))
+					exact = append(exact, Distance(L2, queries.Row(q), base.Row(int(r))))
 				}
 			}
 			tie, id := truth.Recall(q, rows, exact)
@@ -147,9 +149,9 @@ func TestExactAgainstNaive(t *testing.T) {
 		m := rapid.SampledFrom([]Metric{L2, Cosine, IP}).Draw(rt, "metric")
 		// Few values make ties and zero vectors frequent.
 		value := rapid.SampledFrom([]float32{-1, 0, 0, 0.5, 2})
-		base := Set{Dim: dim, Flat: rapid.SliceOfN(value, n*dim, n*dim).Draw(rt, "base")}
-		queries := Set{Dim: dim, Flat: rapid.SliceOfN(value, q*dim, q*dim).Draw(rt, "queries")}
-		truth, err := Exact(context.Background(), base, queries, k, m, rapid.IntRange(1, 4).Draw(rt, "workers"))
+		base := data.Set{Dim: dim, Flat: rapid.SliceOfN(value, n*dim, n*dim).Draw(rt, "base")}
+		queries := data.Set{Dim: dim, Flat: rapid.SliceOfN(value, q*dim, q*dim).Draw(rt, "queries")}
+		truth, err := Find(context.Background(), base, queries, k, m, rapid.IntRange(1, 4).Draw(rt, "workers"))
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -158,7 +160,7 @@ func TestExactAgainstNaive(t *testing.T) {
 			for r := range order {
 				order[r] = int32(r)
 			}
-			d := func(r int32) float64 { return distance(m, queries.Row(i), base.Row(int(r))) }
+			d := func(r int32) float64 { return Distance(m, queries.Row(i), base.Row(int(r))) }
 			slices.SortStableFunc(order, func(a, b int32) int {
 				switch da, db := d(a), d(b); {
 				case da < db:
@@ -210,16 +212,16 @@ func TestExactStops(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := Exact(ctx, Set{Dim: 1, Flat: []float32{1}}, Set{Dim: 1, Flat: []float32{1}}, 1, L2, 1); !errors.Is(err, context.Canceled) {
+	if _, err := Find(ctx, data.Set{Dim: 1, Flat: []float32{1}}, data.Set{Dim: 1, Flat: []float32{1}}, 1, L2, 1); !errors.Is(err, context.Canceled) {
 		t.Errorf("ended context: %v", err)
 	}
 }
 
 func TestIndifferent(t *testing.T) {
 	t.Parallel()
-	equal := Set{Dim: 2, Flat: make([]float32, 2*100)}
-	generated := func(d Data, dim, n int) Set {
-		base, _, err := Generate(d, dim, n, 0)
+	equal := data.Set{Dim: 2, Flat: make([]float32, 2*100)}
+	generated := func(d data.Spec, dim, n int) data.Set {
+		base, _, err := data.Generate(d, dim, n, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,22 +229,22 @@ func TestIndifferent(t *testing.T) {
 	}
 	for _, tc := range []struct {
 		name    string
-		base    Set
+		base    data.Set
 		metric  Metric
 		refused bool
 	}{
 		{"all equal", equal, L2, true},
 		{"all equal, cosine", equal, Cosine, true},
 		{"all equal, ip", equal, IP, true},
-		{"k not below n", generated(Data{Kind: Uniform}, 2, 10), L2, true},
-		{"uniform in 1536 dimensions", generated(Data{Kind: Uniform, Seed: 3}, 1536, 500), L2, true},
-		{"uniform in 8 dimensions", generated(Data{Kind: Uniform, Seed: 3}, 8, 500), L2, false},
-		{"clustered", generated(Data{Kind: Clustered, Seed: 3, Clusters: 8}, 64, 1000), L2, false},
-		{"clustered, cosine", generated(Data{Kind: Clustered, Seed: 3, Clusters: 8}, 64, 1000), Cosine, false},
-		{"clustered, ip", generated(Data{Kind: Clustered, Seed: 3, Clusters: 8}, 64, 1000), IP, false},
+		{"k not below n", generated(data.Spec{Kind: data.Uniform}, 2, 10), L2, true},
+		{"uniform in 1536 dimensions", generated(data.Spec{Kind: data.Uniform, Seed: 3}, 1536, 500), L2, true},
+		{"uniform in 8 dimensions", generated(data.Spec{Kind: data.Uniform, Seed: 3}, 8, 500), L2, false},
+		{"clustered", generated(data.Spec{Kind: data.Clustered, Seed: 3, Clusters: 8}, 64, 1000), L2, false},
+		{"clustered, cosine", generated(data.Spec{Kind: data.Clustered, Seed: 3, Clusters: 8}, 64, 1000), Cosine, false},
+		{"clustered, ip", generated(data.Spec{Kind: data.Clustered, Seed: 3, Clusters: 8}, 64, 1000), IP, false},
 	} {
 		queries := tc.base.Head(min(10, tc.base.Len()))
-		truth, err := Exact(t.Context(), tc.base, queries, 10, tc.metric, 2)
+		truth, err := Find(t.Context(), tc.base, queries, 10, tc.metric, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -253,14 +255,14 @@ func TestIndifferent(t *testing.T) {
 }
 
 func BenchmarkExact(b *testing.B) {
-	base, queries, err := Generate(Data{Kind: Clustered, Seed: 1, Clusters: 64}, 128, 20000, 200)
+	base, queries, err := data.Generate(data.Spec{Kind: data.Clustered, Seed: 1, Clusters: 64}, 128, 20000, 200)
 	if err != nil {
 		b.Fatal(err)
 	}
 	for _, m := range []Metric{L2, Cosine, IP} {
 		b.Run(string(m), func(b *testing.B) {
 			for b.Loop() {
-				if _, err := Exact(b.Context(), base, queries, 10, m, 1); err != nil {
+				if _, err := Find(b.Context(), base, queries, 10, m, 1); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -1,4 +1,4 @@
-package vector
+package exact
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"golang.org/x/sync/errgroup"
+
+	"aifbench/pkg/bench/vector/data"
 )
 
 // tieEpsilon is how much farther than the k-th true neighbour a vector may be
@@ -34,10 +36,10 @@ type Truth struct {
 // dimensions 32 kB, which stays in the first-level cache.
 const block = 32
 
-// Exact finds the k nearest base vectors of every query by comparing all
+// Find finds the k nearest base vectors of every query by comparing all
 // pairs: float32 data, float64 arithmetic. workers bounds the CPUs used. The
 // error is the context's.
-func Exact(ctx context.Context, base, queries Set, k int, m Metric, workers int) (*Truth, error) {
+func Find(ctx context.Context, base, queries data.Set, k int, m Metric, workers int) (*Truth, error) {
 	if base.Dim != queries.Dim {
 		return nil, fmt.Errorf("compute exact neighbours: base of dimension %d, queries of %d", base.Dim, queries.Dim)
 	}
@@ -61,7 +63,7 @@ func Exact(ctx context.Context, base, queries Set, k int, m Metric, workers int)
 }
 
 // scan fills the rows of queries lo to hi.
-func (t *Truth) scan(ctx context.Context, base, queries Set, lo, hi int) error {
+func (t *Truth) scan(ctx context.Context, base, queries data.Set, lo, hi int) error {
 	dim := base.Dim
 	count := hi - lo
 	padded := (count + 3) / 4 * 4
@@ -183,7 +185,7 @@ func (t *Truth) Tied(q int) bool {
 }
 
 // examine takes the figures that tell whether recall says anything.
-func (t *Truth) examine(base, queries Set) {
+func (t *Truth) examine(base, queries data.Set) {
 	const most = 32
 	q := queries.Len()
 	if q == 0 || t.n == 0 {
@@ -198,7 +200,7 @@ func (t *Truth) examine(base, queries Set) {
 		kth := dist[len(dist)-1]
 		within, sum := 0, 0.0
 		for r := range t.n {
-			d := distance(t.Metric, queries.Row(qi), base.Row(r))
+			d := Distance(t.Metric, queries.Row(qi), base.Row(r))
 			if d <= kth+tieEpsilon {
 				within++
 			}

@@ -1,11 +1,26 @@
-package vector
+// Package exact owns what is near to what: the metrics, exact nearest
+// neighbours by comparing all pairs, recall under its named definitions, and
+// the judgement whether recall says anything on given vectors. It must not
+// know where vectors come from or who answered.
+package exact
 
 import "math"
 
-// distance computes the distance of two vectors of equal length in float64
+// Metric is how the distance of two vectors is computed.
+type Metric string
+
+// The metrics of Chroma. L2 is the squared Euclidean distance, Cosine is one
+// minus the cosine, IP is one minus the inner product.
+const (
+	L2     Metric = "l2"
+	Cosine Metric = "cosine"
+	IP     Metric = "ip"
+)
+
+// Distance computes the distance of two vectors of equal length in float64
 // from float32 values. A zero vector has cosine distance 1 to everything, as
 // on the server.
-func distance(m Metric, q, v []float32) float64 {
+func Distance(m Metric, q, v []float32) float64 {
 	v = v[:len(q)]
 	switch m {
 	case L2:
@@ -40,12 +55,12 @@ func dot(q, v []float32) float64 {
 
 func norm(v []float32) float64 { return math.Sqrt(dot(v, v)) }
 
-// tolerance bounds how far a distance summed in float32, in whatever order,
+// Tolerance bounds how far a distance summed in float32, in whatever order,
 // can be from the exact one: (d+8) roundings of 2^-23 of the sum of the
 // absolute terms, which is the distance itself for l2, 1 for cosine and the
 // product of the norms for ip; and an absolute 1e-6, the noise that a real
 // server shows at distance zero.
-func tolerance(m Metric, q, v []float32, exact float64) float64 {
+func Tolerance(m Metric, q, v []float32, exact float64) float64 {
 	scale := 1.0
 	switch m {
 	case L2:

@@ -1,4 +1,4 @@
-package vector
+package data
 
 import (
 	"math"
@@ -12,11 +12,11 @@ import (
 func TestGenerateGolden(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
-		data          Data
+		data          Spec
 		base, queries string
 	}{
-		{Data{Kind: Clustered, Seed: 1, Clusters: 64}, "a68b012f3ccc6fd5090022f9df154a5828a7d9861def3bfe8b230cb9b7206f60", "832d90991abdf6a41454a36d21fe2a98d7589d2a368ebe1ec2e47b5c7bdda9d1"},
-		{Data{Kind: Uniform, Seed: 1}, "9d0a3b645badb4d1b4fae361d2d8e00370e80d0df21a73158cfd2935df59732b", "ebaa10dc8fd4755247d59305461a58a13c50ed2f93baa0c0d7a01612c2e48d8d"},
+		{Spec{Kind: Clustered, Seed: 1, Clusters: 64}, "a68b012f3ccc6fd5090022f9df154a5828a7d9861def3bfe8b230cb9b7206f60", "832d90991abdf6a41454a36d21fe2a98d7589d2a368ebe1ec2e47b5c7bdda9d1"},
+		{Spec{Kind: Uniform, Seed: 1}, "9d0a3b645badb4d1b4fae361d2d8e00370e80d0df21a73158cfd2935df59732b", "ebaa10dc8fd4755247d59305461a58a13c50ed2f93baa0c0d7a01612c2e48d8d"},
 	} {
 		base, queries, err := Generate(tc.data, 24, 100, 10)
 		if err != nil {
@@ -30,7 +30,7 @@ func TestGenerateGolden(t *testing.T) {
 
 func TestGenerateProperties(t *testing.T) {
 	t.Parallel()
-	for _, d := range []Data{{Kind: Clustered, Seed: 7, Clusters: 9}, {Kind: Uniform, Seed: 7}} {
+	for _, d := range []Spec{{Kind: Clustered, Seed: 7, Clusters: 9}, {Kind: Uniform, Seed: 7}} {
 		large, queries, err := Generate(d, 20, 500, 50)
 		if err != nil {
 			t.Fatal(err)
