@@ -440,6 +440,13 @@ func TestInterruptionLeavesAPartialResult(t *testing.T) {
 
 func same(t *testing.T, r result.Result, dir string) {
 	t.Helper()
+	doc, err := result.Encode(&r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := result.Decode(doc); err != nil {
+		t.Fatal(err)
+	}
 	again, err := llm.Recompute(dir)
 	if err != nil {
 		t.Fatal(err)

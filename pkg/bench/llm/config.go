@@ -244,6 +244,9 @@ func (c Config) plan(p point, drain time.Duration) load.Plan {
 		Warmup:     load.Bound{Count: c.WarmupRequests, Duration: dur(c.WarmupS)},
 		Window:     load.Bound{Count: c.Requests, Duration: dur(c.DurationS)},
 		DrainLimit: drain,
+		// Each request ends by its own time-outs; those sent in the window are part
+		// of its figures however long they take.
+		TailLimit: max(drain, dur(c.FirstTokenTimeoutS)+dur(c.IdleTimeoutS)),
 		// A dead server refuses a thousand times faster than a live one answers.
 		StopAfterFailures: max(50, 4*int64(concurrency(p.schedule))),
 	}

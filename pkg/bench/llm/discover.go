@@ -74,8 +74,11 @@ func newCaller(cfg Config) (*caller, error) {
 			// No proxy from the environment, no compression, no HTTP/2: each would
 			// measure something else.
 			Proxy: nil, DialContext: dialer.DialContext, DisableCompression: true, ForceAttemptHTTP2: false,
-			MaxIdleConns: 0, MaxIdleConnsPerHost: most, IdleConnTimeout: time.Minute,
-			ReadBufferSize: 32 << 10, WriteBufferSize: 32 << 10, TLSHandshakeTimeout: dur(cfg.ConnectTimeoutS),
+			MaxIdleConns: 0, MaxIdleConnsPerHost: most,
+			// Under the 5 s after which vLLM's server closes an idle connection: else a
+			// request may be sent into one that is just being closed.
+			IdleConnTimeout: 4 * time.Second,
+			ReadBufferSize:  32 << 10, WriteBufferSize: 32 << 10, TLSHandshakeTimeout: dur(cfg.ConnectTimeoutS),
 			Protocols: http1(),
 		},
 		base: base.String(), key: key, chat: cfg.API == Chat, first: dur(cfg.FirstTokenTimeoutS), idle: dur(cfg.IdleTimeoutS),

@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -39,7 +40,7 @@ func (t *tally) judge(v *result.Verdict, cfg Config, m meta, mk *marked) {
 	switch {
 	case t.sent == 0:
 		if stopped == "" && mk != nil {
-			serious(result.Failed, "nothing_sent", "no request was sent in the window", fmt.Sprintf("%d requests in the warm-up", t.rows))
+			serious(result.Failed, "nothing_sent", "no request was sent in the window", fmt.Sprintf("%d requests in the warm-up; %s", t.rows, t.evidence()))
 		}
 	case t.ok == 0 && failed > 0:
 		serious(result.Failed, "all_failed", "every request failed", t.evidence())
@@ -83,19 +84,23 @@ func (t *tally) warnings(cfg Config, m meta, warn func(rule, message, evidence s
 
 // evidence lists classes of failures with counts and one message each.
 func (t *tally) evidence() string {
-	classes := make([]string, 0, len(t.errors))
-	for c := range t.errors {
+	errs, head := t.errors, fmt.Sprintf("%d of %d requests failed", t.failed, t.sent)
+	if t.sent == 0 && t.warmFailed > 0 {
+		errs, head = t.warmErrors, fmt.Sprintf("%d of %d requests of the warm-up failed", t.warmFailed, t.rows)
+	}
+	classes := make([]string, 0, len(errs))
+	for c := range errs {
 		classes = append(classes, c)
 	}
 	slices.SortFunc(classes, func(a, b string) int {
-		if d := t.errors[b] - t.errors[a]; d != 0 {
-			return int(d)
+		if c := cmp.Compare(errs[b], errs[a]); c != 0 {
+			return c
 		}
 		return strings.Compare(a, b)
 	})
-	parts := []string{fmt.Sprintf("%d of %d requests failed", t.failed, t.sent)}
+	parts := []string{head}
 	for _, c := range classes {
-		part := fmt.Sprintf("%s: %d", c, t.errors[c])
+		part := fmt.Sprintf("%s: %d", c, errs[c])
 		if msg := t.example[c]; msg != "" {
 			part += " (" + msg + ")"
 		}

@@ -70,10 +70,22 @@ func Run(ctx context.Context, cfg Config, env load.Env) (result.Result, error) {
 		return result.Result{}, err
 	}
 	w.model, w.dialect, w.pool, w.perWord = m.server.Model, m.server.Dialect, m.server.pool, m.server.PerWord
-	if err := measure(ctx, cfg, env, c, w, m); err != nil {
+	f, err := create(env.Dir, m)
+	if err != nil {
 		return result.Result{}, err
 	}
-	return Recompute(env.Dir)
+	lost := measure(ctx, cfg, env, c, w, f)
+	r, err := Recompute(env.Dir)
+	if err != nil {
+		return result.Result{}, errors.Join(lost, err)
+	}
+	if lost != nil {
+		// What was written before, on a disk that is full now, still counts.
+		r.Verdict.Add(result.Invalid, result.Reason{
+			Rule: "samples_lost", Severity: result.Serious, Message: "samples could not be written: the figures lack them", Evidence: printable(lost.Error()),
+		})
+	}
+	return r, nil
 }
 
 func newWriter(cfg Config) (*writer, error) {
@@ -149,22 +161,30 @@ func foretell(cfg Config) []result.Warning {
 	return out
 }
 
-// measure runs the points and writes the record files. Its error is about the
-// files.
-func measure(ctx context.Context, cfg Config, env load.Env, c *caller, w *writer, m meta) error {
+// files are the two record files of a run.
+type files struct{ rows, marks *record.Writer }
+
+// create makes the record files; samples that are there are never replaced.
+func create(dir string, m meta) (files, error) {
 	head, err := m.encode()
 	if err != nil {
-		return err
+		return files{}, err
 	}
-	rows, err := record.Create(record.Path(env.Dir, recordKind), record.Header{Kind: recordKind, Columns: columns, Meta: head})
+	rows, err := record.Create(record.Path(dir, recordKind), record.Header{Kind: recordKind, Columns: columns, Meta: head})
 	if err != nil {
-		return err
+		return files{}, err
 	}
-	marks, err := record.Create(record.Path(env.Dir, pointsKind), record.Header{Kind: pointsKind, Columns: pointColumns})
+	marks, err := record.Create(record.Path(dir, pointsKind), record.Header{Kind: pointsKind, Columns: pointColumns})
 	if err != nil {
-		return errors.Join(err, rows.Close())
+		return files{}, errors.Join(err, rows.Close())
 	}
-	queue := record.NewQueue(rows, queueDepth)
+	return files{rows, marks}, nil
+}
+
+// measure runs the points and writes the record files. Its error is about the
+// files.
+func measure(ctx context.Context, cfg Config, env load.Env, c *caller, w *writer, f files) error {
+	queue := record.NewQueue(f.rows, queueDepth)
 	prefix := salt(env.Run)
 	points := cfg.points()
 	var failure error
@@ -185,11 +205,11 @@ func measure(ctx context.Context, cfg Config, env load.Env, c *caller, w *writer
 			failure = err
 			break
 		}
-		if failure = mark(marks, i, out); failure != nil {
+		if failure = mark(f.marks, i, out); failure != nil {
 			break
 		}
 	}
-	return errors.Join(failure, queue.Close(), marks.Close())
+	return errors.Join(failure, queue.Close(), f.marks.Close())
 }
 
 // observe passes progress on with the point's name and its share of the whole.

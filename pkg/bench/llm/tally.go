@@ -24,7 +24,8 @@ type tally struct {
 	open       bool          // its end is not known: the file was cut
 
 	rows, sent, ok, failed   int64
-	errors                   map[string]int64
+	errors, warmErrors       map[string]int64
+	warmFailed               int64
 	example                  map[string]string
 	ttft, tpot, e2e          []float64 // s
 	ttftResponse, e2eRespone []float64
@@ -45,7 +46,7 @@ type tally struct {
 }
 
 func newTally(m *marked) *tally {
-	t := &tally{errors: map[string]int64{}, example: map[string]string{}, countedBy: map[string]int64{}, promptKnown: true, firstSeen: math.MaxInt64}
+	t := &tally{errors: map[string]int64{}, warmErrors: map[string]int64{}, example: map[string]string{}, countedBy: map[string]int64{}, promptKnown: true, firstSeen: math.MaxInt64}
 	if m == nil {
 		t.open, t.end = true, math.MaxInt64
 		return t
@@ -63,6 +64,10 @@ func (t *tally) add(s *sample) {
 		t.arrivals(s)
 	}
 	if s.warm {
+		if s.class != "" {
+			t.warmFailed++
+			t.fail(s, t.warmErrors)
+		}
 		return
 	}
 	t.sent++
@@ -70,10 +75,7 @@ func (t *tally) add(s *sample) {
 	t.lastSeen = max(t.lastSeen, s.end)
 	if s.class != "" {
 		t.failed++
-		t.errors[s.class]++
-		if t.example[s.class] == "" {
-			t.example[s.class] = s.message
-		}
+		t.fail(s, t.errors)
 		return
 	}
 	t.ok++
@@ -88,6 +90,13 @@ func (t *tally) add(s *sample) {
 		t.gap(float64(g) / 1e9)
 	}
 	t.count(s)
+}
+
+func (t *tally) fail(s *sample, by map[string]int64) {
+	by[s.class]++
+	if t.example[s.class] == "" {
+		t.example[s.class] = s.message
+	}
 }
 
 // count keeps the books of tokens and constraints.

@@ -340,3 +340,17 @@ func TestJudge(t *testing.T) {
 		}
 	}
 }
+
+// What is in flight when a timed window ends has its own limit.
+func TestTailLimit(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for tail, cut := range map[time.Duration]int64{0: 2, time.Minute: 0} {
+			out := run(t, t.Context(), Plan{Schedule: ClosedLoop{Concurrency: 2}, Window: Bound{Duration: time.Second}, DrainLimit: time.Second, TailLimit: tail},
+				func(ctx context.Context, _ Op) bool { return sleep(ctx, 10*time.Second) })
+			if out.Sent != 2 || out.Cut != cut || out.End != time.Second || out.Stopped != nil {
+				t.Errorf("tail %v: %+v", tail, out)
+			}
+		}
+	})
+}

@@ -90,6 +90,9 @@ func Run(ctx context.Context, plan Plan, env Env, newWorker NewWorker) (Outcome,
 	if plan.DrainLimit <= 0 {
 		plan.DrainLimit = defaultDrain
 	}
+	if plan.TailLimit <= 0 {
+		plan.TailLimit = plan.DrainLimit
+	}
 	if plan.MaxInFlight == 0 {
 		plan.MaxInFlight = defaultInFlight
 	}
@@ -229,25 +232,30 @@ func (d *driver) warm(index int64, intended time.Duration) bool {
 	return b.Duration == 0 || intended < b.Duration
 }
 
-// drain waits for the workers. Once the window is over by time, or the load
-// was stopped, it waits at most the drain limit and cuts what is left; a window
-// bounded by count includes its last operations, which end by their own limits.
+// drain waits for the workers, at most the limit of the way in which admission
+// ended, and cuts what is left then.
 func (d *driver) drain(admit context.Context, done <-chan struct{}) {
-	if d.plan.Window.Duration == 0 {
+	var tail <-chan time.Time
+	if d.plan.Window.Duration > 0 {
+		t := time.NewTimer(d.plan.TailLimit)
+		defer t.Stop()
+		tail = t.C
+	}
+	select {
+	case <-done:
+		return
+	case <-tail:
+	case <-admit.Done():
+		t := time.NewTimer(d.plan.DrainLimit)
+		defer t.Stop()
 		select {
 		case <-done:
 			return
-		case <-admit.Done():
+		case <-t.C:
 		}
 	}
-	t := time.NewTimer(d.plan.DrainLimit)
-	defer t.Stop()
-	select {
-	case <-done:
-	case <-t.C:
-		d.cut(ErrDrainLimit)
-		<-done
-	}
+	d.cut(ErrDrainLimit)
+	<-done
 }
 
 // finished returns a channel that closes when every worker has ended.

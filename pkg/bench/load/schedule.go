@@ -123,9 +123,13 @@ type Plan struct {
 	// Window needs a count, a duration or both.
 	Window Bound
 	// DrainLimit bounds how long operations in flight are waited for after the
-	// window or after the context ends; then their contexts are cancelled with
-	// ErrDrainLimit. Zero means 30 s.
+	// context ended; then their contexts are cancelled with ErrDrainLimit. Zero
+	// means that of the environment, or 30 s.
 	DrainLimit time.Duration
+	// TailLimit is the same after a window that time ended; zero means
+	// DrainLimit. A window bounded by count has no limit: its last operations
+	// belong to it.
+	TailLimit time.Duration
 	// MaxInFlight bounds the pool of an open loop; zero means 4096. A start that
 	// finds the pool full is late, not lost; one that never starts is counted as
 	// dropped.

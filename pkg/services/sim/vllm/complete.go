@@ -39,7 +39,7 @@ func (s *Server) complete(w http.ResponseWriter, r *http.Request, chat bool) {
 	if j.id == "" {
 		j.id = fmt.Sprintf("%016x", uint64(seq))
 	}
-	out := stream{s: s, w: w, rc: http.NewResponseController(w), j: j, created: arrived.Unix()}
+	out := stream{s: s, w: w, rc: http.NewResponseController(w), j: j, arrived: arrived}
 	if later != nil {
 		out.open()
 		out.event(problem(later.status, later.kind, later.msg))
@@ -105,7 +105,7 @@ func (s *Server) generate(ctx context.Context, out *stream, begun time.Time) err
 				return err
 			}
 		}
-		s.metrics.token(from, to-from, now.Sub(last))
+		s.metrics.token(from, to-from, now.Sub(last), now.Sub(out.arrived))
 		last = now
 		if n := s.written.Add(int64(to - from)); s.cfg.Faults.DieAfter > 0 && n >= s.cfg.Faults.DieAfter {
 			s.die.Do(func() { close(s.dead) })
@@ -162,7 +162,7 @@ type stream struct {
 	w       http.ResponseWriter
 	rc      *http.ResponseController
 	j       job
-	created int64
+	arrived time.Time
 	buf     []byte
 }
 
@@ -208,7 +208,7 @@ func (o *stream) head(object string) map[string]any {
 	if o.j.chat {
 		id = "chatcmpl-" + o.j.id
 	}
-	return map[string]any{"id": id, "object": object, "created": o.created, "model": o.s.cfg.Model, "system_fingerprint": Name}
+	return map[string]any{"id": id, "object": object, "created": o.arrived.Unix(), "model": o.s.cfg.Model, "system_fingerprint": Name}
 }
 
 func (o *stream) object() string {

@@ -86,12 +86,13 @@ func (m *metrics) admitted(prompt int, queued time.Duration) {
 }
 
 // token counts n tokens that were written together, since after those before.
-func (m *metrics) token(from, n int, since time.Duration) {
+func (m *metrics) token(from, n int, since, sinceArrival time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.generated += int64(n)
 	m.byName["iteration_tokens_total"].observe(float64(n), 1)
 	if from == 0 {
+		m.byName["time_to_first_token_seconds"].observe(sinceArrival.Seconds(), 1)
 		return
 	}
 	m.byName["inter_token_latency_seconds"].observe(since.Seconds(), 1)
@@ -110,7 +111,6 @@ func (m *metrics) finished(reason string, prompt, n, maxTokens int, begun, ended
 	run := ended.Sub(begun)
 	decode := max(run-ttft, 0)
 	for name, v := range map[string]float64{
-		"time_to_first_token_seconds":       begun.Sub(arrived).Seconds() + ttft.Seconds(),
 		"e2e_request_latency_seconds":       ended.Sub(arrived).Seconds(),
 		"request_inference_time_seconds":    run.Seconds(),
 		"request_prefill_time_seconds":      ttft.Seconds(),
