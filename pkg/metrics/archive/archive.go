@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -75,7 +76,7 @@ func File(name, diskPath string) (Member, error) {
 	}
 	return Member{
 		Name: name, Mode: info.Mode().Perm(), ModTime: info.ModTime(),
-		Open: func() (io.ReadCloser, error) { return os.OpenFile(diskPath, os.O_RDONLY|noFollow, 0) },
+		Open: func() (io.ReadCloser, error) { return openIn(filepath.Dir(diskPath), filepath.Base(diskPath)) },
 	}, nil
 }
 

@@ -134,7 +134,10 @@ func TestHostile(t *testing.T) {
 		"too large all together": {entries: []entry{manifest(entry{name: "a", content: strings.Repeat("a", 900)}, entry{name: "b", content: strings.Repeat("a", 900)}), {name: "a", content: strings.Repeat("a", 900)}, {name: "b", content: strings.Repeat("a", 900)}}, unsafe: true},
 		"too many": {entries: []entry{
 			manifest(entry{name: "a"}, entry{name: "b"}, entry{name: "c"}, entry{name: "d"}),
-			{name: "a"}, {name: "b"}, {name: "c"}, {name: "d"},
+			{name: "a"},
+			{name: "b"},
+			{name: "c"},
+			{name: "d"},
 		}, unsafe: true},
 		"file where a directory is": {entries: []entry{manifest(entry{name: "a/b", content: "x"}, entry{name: "a", content: "x"}), {name: "a/b", content: "x"}, {name: "a", content: "x"}}},
 	}

@@ -6,8 +6,8 @@ import "strings"
 type method int
 
 const (
-	// instant evaluates one expression at the window's end.
-	instant method = iota
+	// The zero method evaluates one expression at the window's end.
+	_ method = iota
 	// fromZero subtracts the last value before the window from the last one
 	// in it, taking a series that began inside the window as begun at zero:
 	// what a pushed counter needs, whose first sample already counts events.

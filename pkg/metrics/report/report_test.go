@@ -222,8 +222,11 @@ func TestOddSeries(t *testing.T) {
 	huge := []report.Point{{At: at, Value: -1e308}, {At: at.Add(time.Second), Value: 1e308}}
 	flat := []report.Point{{At: at, Value: 0}, {At: at, Value: 0}, {At: at.Add(time.Second), Value: 0}}
 	got := page(t, sample(1), []report.Series{
-		{Chart: "one", Name: "a", Points: one}, {Chart: "nan", Name: "b", Points: nan}, {Chart: "none", Name: "c"},
-		{Chart: "huge", Name: "d", Points: huge}, {Chart: "flat", Name: "e", Points: flat},
+		{Chart: "one", Name: "a", Points: one},
+		{Chart: "nan", Name: "b", Points: nan},
+		{Chart: "none", Name: "c"},
+		{Chart: "huge", Name: "d", Points: huge},
+		{Chart: "flat", Name: "e", Points: flat},
 	})
 	if strings.Contains(got, ">nan<") || strings.Contains(got, ">none<") {
 		t.Error("a chart without values is drawn")
