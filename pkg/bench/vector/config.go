@@ -34,6 +34,18 @@ type Target struct {
 	Database   string `json:"database,omitempty"`
 }
 
+// Metric is how the distance of two vectors is computed.
+type Metric = exact.Metric
+
+// What a configuration can say of metric and data.
+const (
+	L2        = exact.L2
+	Cosine    = exact.Cosine
+	IP        = exact.IP
+	Clustered = data.Clustered
+	Uniform   = data.Uniform
+)
+
 // HNSW is the configuration asked of each fresh collection; zero leaves the
 // server's default. It cannot be changed on a loaded index, so a sweep is one
 // run a value.
