@@ -147,17 +147,11 @@ func (r *runner) verify(ctx context.Context, c *collection, point string, ph *re
 		return false
 	}
 	share(&c.verdict, "insert_errors", "batches", ph.Ops, ph.Failed, c.errors, phaseInsert)
-	switch {
-	case err != nil:
+	if err != nil {
 		c.fail(result.Failed, "rows", "the server did not count its records after the insert phase", err.Error())
 		return false
-	case rows < acked:
-		c.fail(result.Invalid, "rows", "the server acknowledged vectors that it does not hold",
-			fmt.Sprintf("%d acknowledged, %d counted", acked, rows))
-	case rows > acked:
-		c.fail(result.Invalid, "rows", "the collection holds more vectors than were acknowledged: batches that failed were stored, or another client writes",
-			fmt.Sprintf("%d acknowledged, %d counted", acked, rows))
 	}
+	judgeRows(&c.verdict, acked, rows)
 	return acked > 0
 }
 

@@ -146,37 +146,21 @@ func (r *runner) drive(ctx context.Context, c *collection, p *result.Point, phas
 
 // judgePoint adds the rules that speak about a query phase.
 func (r *runner) judgePoint(ctx context.Context, c *collection, p *result.Point, samples []sample, out load.Outcome) {
-	var ok, failed, invented int64
-	for i := range samples {
-		s := &samples[i]
-		switch {
-		case s.op != opQuery:
-		case s.outcome == classOK:
-			ok++
-		default:
-			failed++
-			if s.outcome == WrongUnknownID || s.outcome == WrongDuplicate || s.outcome == WrongDistance {
-				invented++
-			}
-		}
-	}
+	var answers result.Verdict
+	ok, failed := judgeQueries(&answers, samples, p.Errors)
 	switch {
 	case errors.Is(out.Stopped, load.ErrFailing):
 		p.Verdict.Add(result.Failed, result.Reason{
 			Rule: "server_lost", Severity: result.Serious, Message: "the server stopped answering during the query phase",
-			Evidence: fmt.Sprintf("%d answers, then %d failures in a row at the end", ok, patience(1)),
+			Evidence: fmt.Sprintf("%d answers, %d failures, the last ones in a row", ok, failed),
 		})
 	case out.Stopped != nil:
 		r.interrupted(ctx, &p.Verdict, phaseQuery)
 	case ok+failed == 0:
 		p.Verdict.Add(result.Failed, result.Reason{Rule: "no_queries", Severity: result.Serious, Message: "no query was sent in the window", Evidence: out.Account.Schedule})
 	}
-	share(&p.Verdict, "query_errors", "queries", ok+failed, failed, p.Errors, phaseQuery)
-	if invented > 0 {
-		p.Verdict.Add(result.Invalid, result.Reason{
-			Rule: "invented_answers", Severity: result.Serious, Evidence: fmt.Sprintf("%d of %d answers", invented, ok+failed),
-			Message: "the server answered with ids or distances that do not belong to the stored vectors",
-		})
+	for _, why := range answers.Reasons {
+		p.Verdict.Add(answers.Status, why)
 	}
 	out.Account.Judge(&p.Verdict)
 	if ctx.Err() != nil || errors.Is(out.Stopped, load.ErrFailing) {
@@ -190,29 +174,6 @@ func (r *runner) judgePoint(ctx context.Context, c *collection, p *result.Point,
 		p.Verdict.Add(result.Invalid, result.Reason{Rule: "rows", Severity: result.Serious, Message: "the server did not count its records after the queries", Evidence: err.Error()})
 	case rows != c.rows:
 		p.Verdict.Add(result.Invalid, result.Reason{Rule: "rows", Severity: result.Serious, Message: "the number of records changed during the queries", Evidence: fmt.Sprintf("%d, then %d", c.rows, rows)})
-	}
-}
-
-// maxErrorShare is the share of failures from which figures are invalid.
-const maxErrorShare = 0.01
-
-// share adds the rule of failures to v.
-func share(v *result.Verdict, rule, what string, all, failed int64, errs map[string]int64, phase string) {
-	if all == 0 || failed == 0 {
-		return
-	}
-	why := result.Reason{Rule: rule, Severity: result.Serious, Evidence: classes(errs, phase)}
-	switch {
-	case failed == all:
-		why.Message = "all " + what + " failed"
-		v.Add(result.Failed, why)
-	case float64(failed) > maxErrorShare*float64(all):
-		why.Message = fmt.Sprintf("%d of %d %s failed, more than %g %%", failed, all, what, 100*maxErrorShare)
-		v.Add(result.Invalid, why)
-	default:
-		why.Severity = result.Warn
-		why.Message = fmt.Sprintf("%d of %d %s failed, not more than %g %%", failed, all, what, 100*maxErrorShare)
-		v.Add(result.Valid, why)
 	}
 }
 

@@ -71,7 +71,7 @@ func TestRealKilled(t *testing.T) {
 	for _, phase := range []string{"insert", "query"} {
 		s := startReal(t)
 		cfg := small(s.url)
-		cfg.Vectors, cfg.Dimension, cfg.BatchSize = []int{5000}, 32, 10
+		cfg.Vectors, cfg.Dimension, cfg.BatchSize = []int{20000}, 32, 10
 		if phase == "query" {
 			cfg.Vectors, cfg.BatchSize, cfg.DurationS = []int{500}, 100, 600
 		}

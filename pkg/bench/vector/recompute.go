@@ -4,89 +4,115 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strings"
+	"time"
 
-	"aifbench/pkg/metrics/figure"
+	"aifbench/pkg/metrics/result"
 )
 
-// Recomputed is the figures of one point, derived anew from its raw samples.
-// The figures of the generator's own account, of disk use and of the data are
-// not among them: no sample holds them.
-type Recomputed struct {
-	Label   string
-	Figures figure.Set
-	Errors  map[string]int64
-}
-
-// Recompute reads records.vector.rec of a run directory and derives the
-// figures of every point in it. The warning is empty unless the file was cut.
-func Recompute(dir string) (points []Recomputed, warning string, err error) {
+// Recompute makes the result of a run directory again from its raw samples
+// alone: the figures that samples can tell, the counts of failures, and the
+// rules that follow from both. What no sample holds is absent: the generator's
+// own account, disk use, and how well the data tell apart. A record file that
+// was cut gives a partial result that says so.
+func Recompute(dir string) (result.Result, error) {
 	samples, meta, warning, err := readSamples(dir)
 	if err != nil {
-		return nil, "", err
+		return result.Result{}, err
 	}
 	cfg, err := Decode([]byte(meta["config"]))
 	if err != nil {
-		return nil, "", fmt.Errorf("recompute figures: %w", err)
+		return result.Result{}, fmt.Errorf("recompute figures: %w", err)
 	}
 	var all []facts
 	if err := json.Unmarshal([]byte(meta["facts"]), &all); err != nil || len(all) != len(cfg.Vectors) {
-		return nil, "", fmt.Errorf("recompute figures: the header holds no facts of the %d sizes", len(cfg.Vectors))
+		return result.Result{}, fmt.Errorf("recompute figures: the header holds no facts of the %d sizes", len(cfg.Vectors))
+	}
+	if len(cfg.QueryConcurrency) == 0 {
+		return result.Result{}, fmt.Errorf("recompute figures: the configuration in the header has no query_concurrency")
+	}
+	zero, err := time.Parse(time.RFC3339Nano, meta["zero"])
+	if err != nil {
+		return result.Result{}, fmt.Errorf("recompute figures: %w", err)
+	}
+	res := result.Result{
+		Kind: Kind, Service: Service, Engine: meta["engine"], Run: meta["run"], Target: meta["target"],
+		Config: json.RawMessage(meta["config"]),
+	}
+	if res.Engine == EngineSim {
+		res.Warnings = append(res.Warnings, result.Warning{Code: "sim_engine", Message: simWarning})
+	}
+	if warning != "" {
+		res.Warnings = append(res.Warnings, result.Warning{Code: "records_cut", Message: warning})
+	}
+	by := map[string][]sample{}
+	for _, s := range samples {
+		by[s.point] = append(by[s.point], s)
 	}
 	for i, n := range cfg.Vectors {
 		first := label(n, cfg.QueryConcurrency[0])
-		var coll []sample
-		for _, s := range samples {
-			if s.point == first && slices.Contains([]string{phaseCreate, phaseInsert, phaseSettle}, s.phase) {
-				coll = append(coll, s)
-			}
-		}
-		if len(coll) == 0 {
-			continue
-		}
 		for _, conc := range cfg.QueryConcurrency {
-			p := Recomputed{Label: label(n, conc), Errors: map[string]int64{}}
-			var queries []sample
-			seen := conc == cfg.QueryConcurrency[0]
-			for _, s := range samples {
-				if s.point != p.Label {
-					continue
-				}
-				seen = true
-				if s.phase == phaseQuery {
-					queries = append(queries, s)
-				}
-				if s.outcome != classOK {
-					p.Errors[s.phase+"."+s.outcome]++
-				}
-			}
-			if !seen {
+			at := label(n, conc)
+			if len(by[first]) == 0 || len(by[at]) == 0 {
 				continue
 			}
-			p.Figures = derive(coll, queries, all[i])
-			points = append(points, p)
+			res.Curve = append(res.Curve, rebuild(at, n, conc, by[first], by[at], all[i], zero))
 		}
 	}
-	return points, warning, nil
+	res.Fold()
+	return res, nil
 }
 
-// classes lists the failures of one phase, most frequent first.
-func classes(errs map[string]int64, phase string) string {
-	var names []string
-	for name := range errs {
-		if strings.HasPrefix(name, phase+".") {
-			names = append(names, name)
+// rebuild makes one point from its own samples and those of the first point
+// of its collection.
+func rebuild(at string, vectors, conc int, first, own []sample, f facts, zero time.Time) result.Point {
+	p := result.Point{
+		Label: at, Params: map[string]any{"vectors": vectors, "query_concurrency": conc},
+		Errors: map[string]int64{}, Verdict: result.Verdict{Status: result.Valid},
+	}
+	var coll, queries []sample
+	for _, s := range first {
+		if slices.Contains([]string{phaseCreate, phaseInsert, phaseSettle}, s.phase) {
+			coll = append(coll, s)
 		}
 	}
-	slices.SortFunc(names, func(a, b string) int {
-		if errs[a] != errs[b] {
-			return int(errs[b] - errs[a])
+	measured := false
+	for _, s := range own {
+		if s.outcome != classOK {
+			p.Errors[s.phase+"."+s.outcome]++
 		}
-		return strings.Compare(a, b)
-	})
-	parts := make([]string, len(names))
-	for i, name := range names {
-		parts[i] = fmt.Sprintf("%s %d", strings.TrimPrefix(name, phase+"."), errs[name])
+		if s.phase != phaseQuery {
+			continue
+		}
+		queries = append(queries, s)
+		if s.op == opWindow {
+			measured = true
+			p.Window = result.Window{Start: zero.Add(s.start), End: zero.Add(s.end), DurationS: (s.end - s.start).Seconds()}
+		}
 	}
-	return strings.Join(parts, ", ")
+	var batches, failed, acked int64
+	rows := int64(-1)
+	for _, s := range coll {
+		switch {
+		case s.op == opAdd && s.outcome == classOK:
+			batches++
+			acked += s.n
+		case s.op == opAdd:
+			failed++
+		case s.op == opCount && s.phase == phaseInsert && s.outcome == classOK:
+			rows = s.n
+		}
+	}
+	share(&p.Verdict, "insert_errors", "batches", batches+failed, failed, p.Errors, phaseInsert)
+	if rows >= 0 {
+		judgeRows(&p.Verdict, acked, rows)
+	}
+	judgeQueries(&p.Verdict, queries, p.Errors)
+	if !measured {
+		p.Verdict.Add(result.Truncated, result.Reason{
+			Rule: "records_incomplete", Severity: result.Serious,
+			Message: "the record file ends before the query window of this point did", Evidence: fmt.Sprintf("%d samples", len(own)),
+		})
+	}
+	p.Figures = derive(coll, queries, f)
+	return p
 }

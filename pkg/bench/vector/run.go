@@ -33,6 +33,8 @@ const (
 // store, whatever a caller believes to have started.
 const EngineSim = "sim"
 
+const simWarning = "measured against the built-in exact store, which is not Chroma: its figures say nothing about Chroma"
+
 // engineUnknown is the engine of a server that no run started.
 const engineUnknown = "external"
 
@@ -158,7 +160,7 @@ func (r *runner) after(ctx context.Context) (context.Context, context.CancelFunc
 	return context.WithTimeout(context.WithoutCancel(ctx), wait)
 }
 
-func (r *runner) all(ctx context.Context) (err error) {
+func (r *runner) all(ctx context.Context) error {
 	if err := r.identify(ctx); err != nil {
 		r.fail(ctx, "server", "the server did not answer as Chroma does", err)
 		return nil
@@ -170,7 +172,7 @@ func (r *runner) all(ctx context.Context) (err error) {
 		if ctx.Err() == nil {
 			return err
 		}
-		r.fail(ctx, "prepare", "ended while data and exact neighbours were computed", err)
+		r.fail(ctx, "", "", nil)
 		return nil
 	}
 	if err := r.open(); err != nil {
@@ -178,7 +180,11 @@ func (r *runner) all(ctx context.Context) (err error) {
 	}
 	defer func() {
 		if cerr := r.queue.Close(); cerr != nil {
-			err = errors.Join(err, fmt.Errorf("write raw samples: %w", cerr))
+			// What was measured is worth keeping; what cannot be recomputed is not
+			// valid.
+			r.res.Verdict.Add(result.Invalid, result.Reason{
+				Rule: "records", Severity: result.Serious, Message: "the raw samples could not be written", Evidence: cerr.Error(),
+			})
 		}
 	}()
 	r.steps = len(r.cfg.Vectors) * (1 + len(r.cfg.QueryConcurrency))
@@ -196,6 +202,7 @@ func (r *runner) fail(ctx context.Context, rule, message string, err error) {
 	status := result.Failed
 	if ctx.Err() != nil {
 		status = load.StopStatus(context.Cause(ctx))
+		rule, message, err = "ended_early", "the run was ended before anything was measured", context.Cause(ctx)
 	}
 	r.res.Verdict.Add(status, result.Reason{Rule: rule, Severity: result.Serious, Message: message, Evidence: err.Error()})
 }
@@ -217,7 +224,7 @@ func (r *runner) identify(ctx context.Context) error {
 	switch {
 	case id.Sim:
 		r.res.Engine = EngineSim
-		r.warn("sim_engine", "measured against the built-in exact store, which is not Chroma: its figures say nothing about Chroma")
+		r.warn("sim_engine", simWarning)
 	case r.env.Engine == EngineSim:
 		r.res.Engine = engineUnknown
 		r.warn("engine_mismatch", "the run says engine sim, but the server is not the built-in store")
@@ -276,7 +283,10 @@ func (r *runner) open() error {
 	}
 	w, err := record.Create(record.Path(r.env.Dir, recordKind), record.Header{
 		Kind: recordKind, Columns: columns(),
-		Meta: map[string]string{"config": string(r.res.Config), "facts": string(meta), "zero": r.zero.UTC().Format(time.RFC3339Nano)},
+		Meta: map[string]string{
+			"config": string(r.res.Config), "facts": string(meta), "zero": r.zero.UTC().Format(time.RFC3339Nano),
+			"engine": r.res.Engine, "run": r.env.Run, "target": r.env.Target,
+		},
 	})
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("%w; raw samples are never overwritten: give a fresh run directory", err)

@@ -201,9 +201,16 @@ func TestCurve(t *testing.T) {
 // record file alone.
 func recomputed(t *testing.T, res result.Result, dir string) {
 	t.Helper()
-	points, warning, err := vector.Recompute(dir)
-	if err != nil || warning != "" {
-		t.Fatal(err, warning)
+	again, err := vector.Recompute(dir)
+	if err != nil || hasWarning(again, "records_cut") {
+		t.Fatal(err, again.Warnings)
+	}
+	points := again.Curve
+	if again.Engine != res.Engine || again.Run != res.Run || hasWarning(again, "sim_engine") != hasWarning(res, "sim_engine") {
+		t.Errorf("recomputed as engine %q run %q %v", again.Engine, again.Run, again.Warnings)
+	}
+	if result.Worst(again.Verdict.Status, res.Verdict.Status) != res.Verdict.Status && again.Verdict.Status != result.Truncated {
+		t.Errorf("recomputed verdict %s is worse than %s", again.Verdict.Status, res.Verdict.Status)
 	}
 	if len(points) != len(res.Curve) {
 		t.Fatalf("%d points, want %d", len(points), len(res.Curve))
@@ -313,14 +320,14 @@ func TestCutRecords(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(cut, filepath.Base(path)), b[:len(b)*2/3], 0o600); err != nil {
 		t.Fatal(err)
 	}
-	points, warning, err := vector.Recompute(cut)
-	if err != nil || warning == "" || len(points) != 1 {
-		t.Fatalf("%v %q %d", err, warning, len(points))
+	res, err := vector.Recompute(cut)
+	if err != nil || !hasWarning(res, "records_cut") || len(res.Curve) != 1 || res.Verdict.Status != result.Truncated {
+		t.Fatalf("%v %+v", err, res.Verdict)
 	}
-	if n := value(t, points[0].Figures, "operations_ok_count"); !(n > 100 && n < 2000) {
+	if n := value(t, res.Figures, "operations_ok_count"); !(n > 100 && n < 2000) {
 		t.Errorf("%v operations", n)
 	}
-	null(t, points[0].Figures, "query_per_s", "no window")
+	null(t, res.Figures, "query_per_s", "no window")
 	if _, err := vector.Run(t.Context(), cfg, load.Env{Dir: dir}); err == nil || !strings.Contains(err.Error(), "never overwritten") {
 		t.Errorf("records were overwritten: %v", err)
 	}
