@@ -387,3 +387,24 @@ func TestKeyFile(t *testing.T) {
 		t.Errorf("a key that others read: %v", err)
 	}
 }
+
+// TestDiskOfSim: the snapshot of 600 vectors of 16 float32 and 16 bytes of
+// header is found as the one directory that appeared; a store without SQLite
+// has no growth, and that is null and not 0.
+func TestDiskOfSim(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	cfg := small(startSim(t, sim.Config{PersistDir: dir}))
+	cfg.Target.PersistDir, cfg.HNSW.SyncThreshold = dir, 100
+	res, _ := run(t, cfg)
+	if b := value(t, res.Figures, "index_bytes"); b != 600*16*4+16 {
+		t.Errorf("index of %v bytes", b)
+	}
+	null(t, res.Figures, "store_growth_bytes", "chroma.sqlite3")
+	cfg.Target.PersistDir = filepath.Join(dir, "absent")
+	res, _ = run(t, cfg)
+	null(t, res.Figures, "index_bytes", "persist directory")
+	if res.Verdict.Status == result.Failed || res.Verdict.Status == result.Invalid {
+		t.Errorf("an unreadable directory spoiled the run: %+v", res.Verdict)
+	}
+}
