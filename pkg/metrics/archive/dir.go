@@ -6,6 +6,8 @@ import (
 	"io/fs"
 	"os"
 	"path"
+
+	"golang.org/x/sys/unix"
 )
 
 // Skipped is a file of a directory that cannot be a member, and why.
@@ -59,27 +61,34 @@ func Dir(dir, prefix string) (members []Member, skipped []Skipped, err error) {
 	return members, skipped, nil
 }
 
-// openIn opens one regular file below dir without following a link anywhere on
-// the way out of it, nor the last one.
+// openIn opens one regular file below dir. An os.Root keeps every link inside
+// dir but follows those that stay there, whatever the flags; comparing what was
+// looked at with what was opened refuses these too.
 func openIn(dir, name string) (io.ReadCloser, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
 	}
 	defer root.Close()
-	// O_NONBLOCK: a pipe that took the file's place must not hang the save.
-	f, err := root.OpenFile(name, os.O_RDONLY|noFollow|nonBlock, 0)
+	seen, err := root.Lstat(name)
 	if err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		f.Close()
+	if !seen.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is no longer a regular file", name)
+	}
+	// O_NONBLOCK: a pipe that takes the file's place must not hang the save.
+	f, err := root.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := f.Stat()
+	if err == nil && !os.SameFile(seen, opened) {
+		err = fmt.Errorf("%s was replaced while it was opened", name)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
 	}
 	return f, nil
 }

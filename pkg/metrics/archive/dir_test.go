@@ -67,10 +67,11 @@ func TestDir(t *testing.T) {
 	}
 	// What takes a file's place after the walk is not followed and does not hang.
 	for name, plant := range map[string]func(path string) error{
-		"link": func(p string) error { return os.Symlink(secret, p) },
-		"pipe": func(p string) error { return syscall.Mkfifo(p, 0o600) },
-		"dir":  func(p string) error { return os.Mkdir(p, 0o700) },
-		"gone": func(string) error { return nil },
+		"link":        func(p string) error { return os.Symlink(secret, p) },
+		"link inside": func(p string) error { return os.Symlink("logs/engine.out", p) },
+		"pipe":        func(p string) error { return syscall.Mkfifo(p, 0o600) },
+		"dir":         func(p string) error { return os.Mkdir(p, 0o700) },
+		"gone":        func(string) error { return nil },
 	} {
 		path := filepath.Join(dir, "run.json")
 		if err := os.RemoveAll(path); err != nil {

@@ -4,6 +4,8 @@ import (
 	"encoding/csv"
 	"errors"
 	"math"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -65,14 +67,22 @@ func TestTextEmpty(t *testing.T) {
 }
 
 // Widths must not follow the locale: an ambiguous-width character counts one.
+// The library looks at the environment once, so a new process is needed.
 func TestTextLocale(t *testing.T) {
-	t.Setenv("LANG", "zh_CN.UTF-8")
-	t.Setenv("LC_ALL", "zh_CN.UTF-8")
-	t.Setenv("RUNEWIDTH_EASTASIAN", "1")
-	tb := table.New("a", "b")
-	tb.Row("±", "x")
-	if got := text(t, tb); got != "a  b\n±  x\n" {
-		t.Errorf("got %q", got)
+	t.Parallel()
+	const mark = "AIFBENCH_TEST_LOCALE"
+	if os.Getenv(mark) != "" {
+		tb := table.New("a", "b")
+		tb.Row("±±±", "x")
+		if got := text(t, tb); got != "a    b\n±±±  x\n" {
+			t.Errorf("got %q", got)
+		}
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestTextLocale$")
+	cmd.Env = append(os.Environ(), mark+"=1", "LANG=zh_CN.UTF-8", "LC_ALL=zh_CN.UTF-8", "RUNEWIDTH_EASTASIAN=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("in a Chinese locale: %v\n%s", err, out)
 	}
 }
 
