@@ -339,7 +339,7 @@ func TestOpenLoopShowsStalls(t *testing.T) {
 	t.Parallel()
 	cfg := small(startSim(t, sim.Config{Faults: sim.Faults{Delay: 300 * time.Millisecond, DelayEvery: 100, Only: "/query"}}))
 	cfg.Vectors, cfg.QueryConcurrency = []int{100}, []int{1}
-	cfg.RatePerS, cfg.DurationS = 200, 1.5
+	cfg.RatePerS, cfg.DurationS = 200, 3
 	res, _ := run(t, cfg)
 	service, response := value(t, res.Figures, "query_p95_ms"), value(t, res.Figures, "query_response_p95_ms")
 	if !(response > service+100) {
