@@ -384,6 +384,9 @@ func check(t *testing.T, name string, s *promq.Summary, want map[string]expected
 		if w.upper != 0 && (r.Lower == nil || r.Upper == nil || *r.Lower != w.lower || *r.Upper != w.upper || r.N == 0) {
 			t.Errorf("%s: %s has bounds %v..%v, want %v..%v", name, id, r.Lower, r.Upper, w.lower, w.upper)
 		}
+		if w.warning == "" && len(r.Warnings) != 0 {
+			t.Errorf("%s: %s has doubts %q", name, id, r.Warnings)
+		}
 		if w.warning != "" && !strings.Contains(strings.Join(r.Warnings, ";"), w.warning) {
 			t.Errorf("%s: %s has warnings %q, want %q", name, id, r.Warnings, w.warning)
 		}
