@@ -66,9 +66,10 @@ func (c *clerk) poll(ctx context.Context) {
 		c.seen[r.ID] = true
 		switch r.Kind {
 		case run.RequestBench:
+			// Accepted first: the answer that follows must not be overwritten.
+			c.reply(run.Answer{ID: r.ID, State: run.AnswerAccepted, Message: "waits for its turn"})
 			select {
 			case c.benches <- r:
-				c.reply(run.Answer{ID: r.ID, State: run.AnswerAccepted, Message: "waits for its turn"})
 			default:
 				c.fail(r, "too many benches wait")
 			}
