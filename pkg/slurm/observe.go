@@ -190,7 +190,7 @@ func observe(ref Ref, r Row, from Source) Observation {
 	}
 	o.Reason, o.ReasonKind = "", ReasonNone
 	switch {
-	case r.State.Terminal():
+	case r.State.over(), r.State.Terminal() && from != FromQueue:
 		o.Start, o.End = r.Start, r.End
 		o.Reason, _ = ParseReason(r.Reason)
 		if r.Exit != nil {

@@ -69,7 +69,10 @@ func SubmitOnce(ctx context.Context, sched Scheduler, s Submission, j Journal, o
 		if doubt == nil {
 			r, err := sched.Submit(ctx, s)
 			if err == nil {
-				return r, errors.Join(noted(ctx, j, r), dropTwins(ctx, sched, s, j, try))
+				if err := noted(ctx, j, r); err != nil || try == 0 {
+					return r, err
+				}
+				return dropTwins(ctx, sched, r, s, j)
 			}
 			if !errors.Is(err, ErrDoubtful) {
 				return Receipt{}, err
@@ -95,16 +98,20 @@ func SubmitOnce(ctx context.Context, sched Scheduler, s Submission, j Journal, o
 }
 
 // dropTwins looks once for a job of the first, doubtful attempt that came late.
-func dropTwins(ctx context.Context, sched Scheduler, s Submission, j Journal, try int) error {
-	if try == 0 {
-		return nil
-	}
+// The elder of the two stays, so the receipt may change.
+func dropTwins(ctx context.Context, sched Scheduler, r Receipt, s Submission, j Journal) (Receipt, error) {
 	jobs, err := sched.LookUp(ctx, []string{s.JobName})
 	if err != nil {
-		return fmt.Errorf("look for a twin of %s: %w", s.JobName, err)
+		return r, fmt.Errorf("look for a twin of %s: %w", s.JobName, err)
 	}
-	_, err = keepEldest(ctx, sched, jobs[s.JobName], j)
-	return err
+	if len(jobs[s.JobName]) < 2 {
+		return r, nil
+	}
+	kept, err := keepEldest(ctx, sched, jobs[s.JobName], j)
+	if err != nil || kept.JobID == r.JobID {
+		return r, err
+	}
+	return kept, noted(ctx, j, kept)
 }
 
 // noted journals a receipt even when the context just ended: the job exists.
@@ -153,9 +160,6 @@ func reconcile(ctx context.Context, sched Scheduler, s Submission, j Journal, o 
 // no cancelling, but a live one is kept before an ended one: a rejected sbatch
 // leaves a FAILED record behind.
 func keepEldest(ctx context.Context, sched Scheduler, hits []Job, j Journal) (Receipt, error) {
-	if len(hits) == 0 {
-		return Receipt{}, nil
-	}
 	keep := -1
 	for i, job := range hits {
 		if keep < 0 || hits[keep].State.Terminal() && !job.State.Terminal() {

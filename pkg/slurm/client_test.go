@@ -1,0 +1,514 @@
+package slurm_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"aifbench/pkg/slurm"
+	"aifbench/pkg/slurm/proc"
+)
+
+// answer is what a scripted tool does.
+type answer struct {
+	out, err string
+	code     int
+	fail     error // the runner's own error
+}
+
+// script is a runner that answers by tool and keeps the commands it was given.
+type script struct {
+	mu    sync.Mutex
+	calls []proc.Cmd
+	reply func(tool string, c proc.Cmd) answer
+}
+
+func (s *script) Run(ctx context.Context, c proc.Cmd) (proc.Output, error) {
+	s.mu.Lock()
+	s.calls = append(s.calls, c)
+	s.mu.Unlock()
+	if err := ctx.Err(); err != nil {
+		return proc.Output{Code: -1}, err
+	}
+	a := s.reply(filepath.Base(c.Name), c)
+	return proc.Output{Stdout: []byte(a.out), Stderr: []byte(a.err), Code: a.code}, a.fail
+}
+
+// count counts the calls of a tool, --helpformat aside.
+func (s *script) count(tool string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, c := range s.calls {
+		if filepath.Base(c.Name) == tool && !slices.Contains(c.Args, "--helpformat") {
+			n++
+		}
+	}
+	return n
+}
+
+func at(t time.Time) string { return fmt.Sprint(t.Unix()) }
+
+const (
+	awayText     = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)\n"
+	disabledText = "Slurm accounting storage is disabled\n"
+	refusedText  = "sacct: error: Problem talking to the database: Connection refused\n"
+)
+
+// moment is one call of Observe: the clock moves by after, the tools answer,
+// and the observation must be want.
+type moment struct {
+	after  time.Duration
+	queue  answer
+	acct   answer
+	record answer // scontrol show job
+	want   string // presence state cause ended
+	warn   string // rules of the warnings
+}
+
+// TestFinishProtocol plays what squeue and sacct say of one job over time. The
+// rows are written with %S for the submission's time, so that the fake clock
+// fits; @N is N seconds after it.
+func TestFinishProtocol(t *testing.T) {
+	t.Parallel()
+	const (
+		pendingRow = "7|7|PENDING|Priority|@0|N/A|N/A||job-a\n"
+		runningRow = "7|7|RUNNING|None|@0|@1|@600|mel1|job-a\n"
+	)
+	// jobidraw|jobid|state|exit|submit|start|end|derived|nodelist|reason|name
+	row := func(state, exit, derived, end string) answer {
+		return answer{out: "7|7|" + state + "|" + exit + "|@0|@1|" + end + "|" + derived + "|mel1|None|job-a\n"}
+	}
+	none := answer{}
+	away := answer{err: awayText, code: 1}
+	for name, steps := range map[string][]moment{
+		"lives": {
+			{queue: answer{out: pendingRow}, want: "present PENDING"},
+			{after: 10 * time.Second, queue: answer{out: runningRow}, want: "present RUNNING"},
+			{after: time.Second, queue: answer{out: strings.Replace(runningRow, "RUNNING", "COMPLETING", 1)}, want: "present COMPLETING"},
+		},
+		"completes": {{queue: none, acct: row("COMPLETED", "0:0", "0:0", "@5"), want: "absent COMPLETED ended"}},
+		"a step fails": {
+			{queue: none, acct: row("COMPLETED", "0:0", "1:0", "@5"), want: "absent COMPLETED step_failed ended"},
+		},
+		"a step runs out of memory": {
+			{queue: none, acct: row("COMPLETED", "0:0", "0:125", "@5"), want: "absent COMPLETED out_of_memory ended"},
+		},
+		"exits non-zero":       {{queue: none, acct: row("FAILED", "7:0", "0:0", "@5"), want: "absent FAILED exit_code ended"}},
+		"is killed":            {{queue: none, acct: row("FAILED", "0:9", "0:0", "@5"), want: "absent FAILED signal ended"}},
+		"output path unusable": {{queue: none, acct: row("FAILED", "0:53", "0:0", "@5"), want: "absent FAILED output_path ended"}},
+		"out of memory":        {{queue: none, acct: row("OUT_OF_MEMORY", "0:125", "0:0", "@5"), want: "absent OUT_OF_MEMORY out_of_memory ended"}},
+		"time limit":           {{queue: none, acct: row("TIMEOUT", "0:0", "0:0", "@5"), want: "absent TIMEOUT time_limit ended"}},
+		"deadline":             {{queue: none, acct: row("DEADLINE", "1:0", "0:0", "@5"), want: "absent DEADLINE deadline ended"}},
+		"cancelled":            {{queue: none, acct: row("CANCELLED by 1001", "0:0", "0:0", "@5"), want: "absent CANCELLED cancelled by1001 ended"}},
+		"accounting lags, then answers": {
+			{queue: none, acct: none, want: "absent"},
+			{after: 5 * time.Second, queue: none, acct: row("PENDING", "0:0", "0:0", "Unknown"), want: "absent PENDING"},
+			{after: 60 * time.Second, queue: none, acct: row("RUNNING", "0:0", "0:0", "Unknown"), want: "absent RUNNING"},
+			{after: 5 * time.Second, queue: none, acct: row("FAILED", "9:0", "0:0", "@9"), want: "absent FAILED exit_code ended"},
+		},
+		"accounting never learns": {
+			{queue: none, acct: row("RUNNING", "0:0", "0:0", "Unknown"), want: "absent RUNNING"},
+			{after: 119 * time.Second, queue: none, acct: row("RUNNING", "0:0", "0:0", "Unknown"), want: "absent RUNNING"},
+			{after: time.Second, queue: none, acct: row("RUNNING", "0:0", "0:0", "Unknown"), want: "absent RUNNING lost ended"},
+		},
+		"seen again, the clock starts anew": {
+			{queue: none, acct: none, want: "absent"},
+			{after: 100 * time.Second, queue: answer{out: runningRow}, want: "present RUNNING"},
+			{after: 100 * time.Second, queue: none, acct: none, want: "absent"},
+			{after: 119 * time.Second, queue: none, acct: none, want: "absent"},
+			{after: time.Second, queue: none, acct: none, want: "absent lost ended"},
+		},
+		"controller away changes nothing": {
+			{queue: answer{out: runningRow}, want: "present RUNNING"},
+			{after: 5 * time.Second, queue: away, want: "unknown", warn: "controller_away"},
+			{after: 5 * time.Second, queue: answer{fail: context.DeadlineExceeded, code: 143}, want: "unknown", warn: "controller_away"},
+			{after: 500 * time.Second, queue: answer{err: "slurm_load_jobs error: Socket timed out on send/recv operation", code: 1}, want: "unknown", warn: "controller_away"},
+			{after: 5 * time.Second, queue: answer{out: runningRow}, want: "present RUNNING"},
+		},
+		"database away": {
+			{queue: none, acct: answer{err: refusedText, code: 1}, want: "absent", warn: "accounting_away"},
+			{after: 300 * time.Second, queue: none, acct: answer{err: refusedText, code: 1}, want: "absent", warn: "accounting_away"},
+			{after: 5 * time.Second, queue: none, acct: row("COMPLETED", "0:0", "0:0", "@5"), want: "absent COMPLETED ended"},
+		},
+		"database away, controller remembers": {
+			{
+				queue: answer{out: "7|7|FAILED|NonZeroExitCode|@0|@1|@5|mel1|job-a\n"}, acct: answer{err: refusedText, code: 1},
+				record: answer{out: "JobId=7 JobName=job-a JobState=FAILED Reason=NonZeroExitCode ExitCode=5:0 SubmitTime=@0 StartTime=@1 EndTime=@5 NodeList=mel1\n"},
+				want:   "present FAILED exit_code ended", warn: "accounting_away",
+			},
+		},
+		"accounting off, controller remembers": {
+			{
+				queue: answer{out: "7|7|COMPLETED|None|@0|@1|@5|mel1|job-a\n"}, acct: answer{err: disabledText, code: 1},
+				record: answer{out: "JobId=7 JobName=job-a JobState=COMPLETED Reason=None ExitCode=0:0 SubmitTime=@0 StartTime=@1 EndTime=@5 NodeList=mel1\n"},
+				want:   "present COMPLETED ended",
+			},
+		},
+		"accounting off, controller remembers a state only": {
+			{
+				queue: answer{out: "7|7|COMPLETED|None|@0|@1|@5|mel1|job-a\n"}, acct: answer{err: disabledText, code: 1},
+				record: away, want: "present COMPLETED unknown ended",
+			},
+		},
+		"accounting off, controller forgot": {
+			{queue: none, acct: answer{err: disabledText, code: 1}, want: "absent"},
+			{after: 10 * time.Second, queue: none, acct: answer{err: disabledText, code: 1}, want: "absent unknown ended"},
+		},
+		"preempted for good": {
+			{after: 5 * time.Second, queue: none, acct: row("PREEMPTED", "0:0", "0:0", "@5"), want: "absent PREEMPTED", warn: "settling"},
+			{after: 9 * time.Second, queue: none, acct: row("PREEMPTED", "0:0", "0:0", "@5"), want: "absent PREEMPTED", warn: "settling"},
+			{after: time.Second, queue: none, acct: row("PREEMPTED", "0:0", "0:0", "@5"), want: "absent PREEMPTED preempted ended"},
+		},
+		"preempted and queued again": {
+			{queue: none, acct: row("PREEMPTED", "0:0", "0:0", "@5"), want: "absent PREEMPTED", warn: "settling"},
+			{after: 5 * time.Second, queue: answer{out: "7|7|PENDING|BeginTime|@9|N/A|N/A||job-a\n"}, want: "present PENDING"},
+			// and ended later: both incarnations are listed, the newest counts
+			{after: 300 * time.Second, queue: none, acct: answer{
+				out: "7|7|PREEMPTED|0:0|@0|@1|@5|0:0|mel1|None|job-a\n7|7|COMPLETED|0:0|@9|@99|@200|0:0|mel2|None|job-a\n",
+			}, want: "absent COMPLETED ended"},
+		},
+		"node failure, seen long after": {
+			{after: 100 * time.Second, queue: none, acct: row("NODE_FAIL", "0:0", "0:0", "@30"), want: "absent NODE_FAIL node_failure ended"},
+		},
+		"node failure, just now": {
+			{after: 31 * time.Second, queue: none, acct: row("NODE_FAIL", "0:0", "0:0", "@30"), want: "absent NODE_FAIL", warn: "settling"},
+			{after: 10 * time.Second, queue: none, acct: row("NODE_FAIL", "0:0", "0:0", "@30"), want: "absent NODE_FAIL node_failure ended"},
+		},
+		"requeued and never seen again": {
+			{queue: none, acct: row("REQUEUED", "0:0", "0:0", "@5"), want: "absent REQUEUED", warn: "settling"},
+			{after: 10 * time.Second, queue: none, acct: row("REQUEUED", "0:0", "0:0", "@5"), want: "absent REQUEUED lost ended"},
+		},
+		"requeue flag in the queue": {
+			{queue: answer{out: strings.Replace(runningRow, "RUNNING", "REQUEUED", 1)}, want: "present REQUEUED"},
+		},
+		"terminal in the queue, accounting agrees": {
+			{
+				queue: answer{out: "7|7|CANCELLED|None|@0|@1|@5|mel1|job-a\n"}, acct: row("CANCELLED by 1001", "0:0", "0:0", "@5"),
+				want: "present CANCELLED cancelled by1001 ended",
+			},
+		},
+		"id reused in the queue": {
+			{queue: answer{out: "7|7|RUNNING|None|@200|@201|N/A|mel1|other\n"}, acct: none, want: "absent id_reused ended", warn: "id_mismatch"},
+		},
+		"id reused, accounting has our lost row": {
+			{queue: none, acct: answer{
+				out: "7|7|PENDING|0:0|@0|Unknown|Unknown|0:0||None|allocation\n7|7|RUNNING|0:0|@240|@241|Unknown|0:0|mel1|None|c1\n",
+			}, want: "absent id_reused ended", warn: "id_mismatch"},
+		},
+		"an unheard start is not a stranger": {
+			{queue: none, acct: answer{out: "7|7|PENDING|0:0|@0|Unknown|Unknown|0:0||None|allocation\n"}, want: "absent"},
+		},
+		"an older job of the same id": {
+			{queue: none, acct: answer{out: "7|7|COMPLETED|0:0|@-9000|@-8999|@-8000|0:0|mel1|None|wrap\n"}, want: "absent"},
+		},
+		"an older job of the same name and id": {
+			{queue: none, acct: answer{out: "7|7|COMPLETED|0:0|@-9000|@-8999|@-8000|0:0|mel1|None|job-a\n"}, want: "absent"},
+		},
+		"clocks differ by half a minute": {
+			{queue: none, acct: answer{out: "7|7|COMPLETED|0:0|@-30|@-29|@-20|0:0|mel1|None|job-a\n"}, want: "absent COMPLETED ended"},
+		},
+		"ours ended before the id was given away": {
+			{queue: answer{out: "7|7|RUNNING|None|@200|@201|N/A|mel1|other\n"}, acct: row("FAILED", "1:0", "0:0", "@5"), want: "absent FAILED exit_code ended"},
+		},
+		"blocked at the second sight": {
+			{queue: answer{out: "7|7|PENDING|PartitionTimeLimit|@0|N/A|N/A||job-a\n"}, want: "present PENDING fatal"},
+			{after: 5 * time.Second, queue: answer{out: "7|7|PENDING|PartitionTimeLimit|@0|N/A|N/A||job-a\n"}, want: "present PENDING blocked fatal"},
+			{after: 5 * time.Second, queue: answer{out: pendingRow}, want: "present PENDING"},
+			{after: 5 * time.Second, queue: answer{out: "7|7|PENDING|BadConstraints|@0|N/A|N/A||job-a\n"}, want: "present PENDING fatal"},
+		},
+		"unknown state": {
+			{queue: answer{out: strings.Replace(runningRow, "RUNNING", "TELEPORTING", 1)}, want: "present TELEPORTING", warn: "unknown_state"},
+			{queue: none, acct: row("VAPORIZED", "0:0", "0:0", "@5"), want: "absent VAPORIZED", warn: "unknown_state"},
+		},
+		"a twin": {
+			{queue: answer{out: runningRow + "9|9|PENDING|None|@1|N/A|N/A||job-a\n"}, want: "present RUNNING", warn: "twin"},
+		},
+		"a bad row beside ours": {
+			{queue: answer{out: "what is this\n" + runningRow}, want: "present RUNNING", warn: "bad_row"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				start := time.Now()
+				stamp := func(s string) string {
+					for i := -9000; i <= 600; i++ {
+						s = strings.ReplaceAll(s, fmt.Sprintf("@%d|", i), at(start.Add(time.Duration(i)*time.Second))+"|")
+						s = strings.ReplaceAll(s, fmt.Sprintf("@%d ", i), at(start.Add(time.Duration(i)*time.Second))+" ")
+					}
+					return s
+				}
+				ref := slurm.Ref{Name: "job-a", JobID: "7", SubmittedAfter: start}
+				var now moment
+				run := &script{reply: func(tool string, c proc.Cmd) answer {
+					switch {
+					case tool == "squeue":
+						now.queue.out = stamp(now.queue.out)
+						return now.queue
+					case slices.Contains(c.Args, "--helpformat"):
+						return answer{out: string(read(t, "22.05", "sacct_help.out"))}
+					case tool == "sacct":
+						now.acct.out = stamp(now.acct.out)
+						return now.acct
+					case tool == "scontrol":
+						now.record.out = stamp(now.record.out)
+						return now.record
+					}
+					return answer{err: "unexpected", code: 99}
+				}}
+				client := slurm.New(slurm.Config{Runner: run, Env: []string{"PATH=/bin"}})
+				for i, m := range steps {
+					time.Sleep(m.after)
+					now = m
+					got, warns, err := client.Observe(t.Context(), []slurm.Ref{ref})
+					if err != nil {
+						t.Fatalf("step %d: %v", i, err)
+					}
+					if s := describe(got["job-a"]); s != m.want {
+						t.Errorf("step %d: %q, want %q", i, s, m.want)
+					}
+					var rules []string
+					for _, w := range warns {
+						rules = append(rules, w.Rule)
+					}
+					if s := strings.Join(rules, " "); s != m.warn {
+						t.Errorf("step %d: warnings %q, want %q (%v)", i, s, m.warn, warns)
+					}
+				}
+				if n := run.count("squeue"); n != len(steps) {
+					t.Errorf("%d squeue calls in %d ticks", n, len(steps))
+				}
+			})
+		})
+	}
+}
+
+func describe(o slurm.Observation) string {
+	words := []string{string(o.Presence)}
+	if o.State != "" {
+		words = append(words, string(o.State))
+	}
+	if o.Cause != "" {
+		words = append(words, string(o.Cause))
+	}
+	if o.ReasonKind == slurm.ReasonFatal {
+		words = append(words, "fatal")
+	}
+	if o.CancelledBy != nil {
+		words = append(words, "by"+itoa(*o.CancelledBy))
+	}
+	if o.Ended {
+		words = append(words, "ended")
+	}
+	return strings.Join(words, " ")
+}
+
+// TestObserveManyInOneCall: however many jobs, one squeue and one sacct.
+func TestObserveManyInOneCall(t *testing.T) {
+	t.Parallel()
+	var queue, acct strings.Builder
+	var refs []slurm.Ref
+	for i := 1; i <= 300; i++ {
+		refs = append(refs, slurm.Ref{Name: fmt.Sprintf("job-%d", i), JobID: itoa(i)})
+		if i%2 == 0 {
+			fmt.Fprintf(&queue, "%d|%d|RUNNING|None|1000|1001|N/A|mel1|job-%d\n", i, i, i)
+		} else {
+			fmt.Fprintf(&acct, "%d|%d|COMPLETED|0:0|1000|1001|1002|0:0|mel1|None|job-%d\n", i, i, i)
+		}
+	}
+	run := &script{reply: func(tool string, c proc.Cmd) answer {
+		switch {
+		case tool == "squeue":
+			return answer{out: queue.String()}
+		case slices.Contains(c.Args, "--helpformat"):
+			return answer{out: string(read(t, "25.11", "sacct_help.out"))}
+		}
+		return answer{out: acct.String()}
+	}}
+	client := slurm.New(slurm.Config{Runner: run})
+	got, warns, err := client.Observe(t.Context(), refs)
+	if err != nil || len(warns) > 0 || len(got) != 300 {
+		t.Fatalf("%d observations, %v, %v", len(got), warns, err)
+	}
+	for i := 1; i <= 300; i++ {
+		if o := got[fmt.Sprintf("job-%d", i)]; o.Ended != (i%2 == 1) || o.Ended && !o.Succeeded() {
+			t.Errorf("job %d: %+v", i, o)
+		}
+	}
+	if run.count("squeue") != 1 || run.count("sacct") != 1 {
+		t.Errorf("%d squeue, %d sacct", run.count("squeue"), run.count("sacct"))
+	}
+}
+
+// TestObserveFromTheJournal: a one-shot command has no memory but its journal.
+func TestObserveFromTheJournal(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(100_000, 0)
+	queue := ""
+	run := &script{reply: func(tool string, c proc.Cmd) answer {
+		switch tool {
+		case "squeue":
+			return answer{out: queue}
+		case "sacct":
+			if slices.Contains(c.Args, "--helpformat") {
+				return answer{out: string(read(t, "22.05", "sacct_help.out"))}
+			}
+			return answer{out: "7|7|RUNNING|0:0|99000|99001|Unknown|0:0|mel1|None|job-a\n"}
+		}
+		return answer{code: 1}
+	}}
+	fresh := func(ref slurm.Ref) string {
+		client := slurm.New(slurm.Config{Runner: run, Now: func() time.Time { return now }})
+		got, _, err := client.Observe(t.Context(), []slurm.Ref{ref})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return describe(got["job-a"])
+	}
+	ref := slurm.Ref{Name: "job-a", JobID: "7", SubmittedAfter: time.Unix(99_000, 0)}
+	if got := fresh(ref); got != "absent RUNNING" {
+		t.Errorf("first sight: %q", got)
+	}
+	ref.AbsentSince = now.Add(-2 * time.Minute)
+	if got := fresh(ref); got != "absent RUNNING lost ended" {
+		t.Errorf("absent for two minutes by the journal: %q", got)
+	}
+	queue = "7|7|PENDING|PartitionConfig|99000|N/A|N/A||job-a\n"
+	ref = slurm.Ref{Name: "job-a", JobID: "7", BlockedSince: now.Add(-time.Minute)}
+	if got := fresh(ref); got != "present PENDING blocked fatal" {
+		t.Errorf("blocked by the journal: %q", got)
+	}
+	// Without an id the job can be seen, and never be declared gone.
+	ref = slurm.Ref{Name: "job-a", AbsentSince: now.Add(-time.Hour)}
+	if got := fresh(ref); got != "present PENDING fatal" {
+		t.Errorf("without an id: %q", got)
+	}
+	queue = ""
+	if got := fresh(ref); got != "absent" {
+		t.Errorf("without an id, absent: %q", got)
+	}
+}
+
+func TestObserveErrors(t *testing.T) {
+	t.Parallel()
+	run := &script{reply: func(string, proc.Cmd) answer {
+		return answer{code: -1, fail: fmt.Errorf("find squeue: %w", proc.ErrNotFound)}
+	}}
+	client := slurm.New(slurm.Config{Runner: run})
+	if _, _, err := client.Observe(t.Context(), []slurm.Ref{{Name: "a", JobID: "1"}}); !errors.Is(err, slurm.ErrMissing) {
+		t.Errorf("no squeue: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := client.Observe(ctx, []slurm.Ref{{Name: "a", JobID: "1"}}); !errors.Is(err, context.Canceled) {
+		t.Errorf("context ended: %v", err)
+	}
+	n := len(run.calls)
+	for _, ref := range []slurm.Ref{{Name: "a b", JobID: "1"}, {Name: "a", JobID: "1;rm"}, {Name: "", JobID: "1"}} {
+		if _, _, err := client.Observe(t.Context(), []slurm.Ref{ref}); err == nil {
+			t.Errorf("%+v accepted", ref)
+		}
+	}
+	if _, _, err := client.Observe(t.Context(), nil); err != nil || len(run.calls) != n {
+		t.Errorf("nothing to observe asked Slurm: %v", err)
+	}
+}
+
+// TestEnvironment: what users export must not bend the commands, and what the
+// client needs must not leak into the job.
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	run := &script{reply: func(string, proc.Cmd) answer { return answer{out: "7\n"} }}
+	client := slurm.New(slurm.Config{Runner: run, Bin: "/opt/x", Env: []string{
+		"HOME=/home/a", "PATH=/usr/bin:/site", "SLURM_CONF=/etc/s.conf", "SBATCH_HOLD=1", "SQUEUE_STATES=PENDING", "SACCT_FORMAT=x",
+		"SCANCEL_STATE=x", "SINFO_FORMAT=x", "SLURM_CLUSTERS=x", "SLURM_TIME_FORMAT=relative", "SLURM_JOB_ID=3", "SLURMD_NODENAME=n",
+		"TZ=Asia/Tokyo", "LC_ALL=de_DE", "LANGUAGE=de", "HF_TOKEN=canary", "OPENAI_API_KEY=canary", "DB_PASSWORD=canary", "MONKEY=1", "broken",
+	}})
+	if _, _, err := client.Observe(t.Context(), []slurm.Ref{{Name: "a", JobID: "7"}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Submit(t.Context(), slurm.Submission{ScriptPath: "/tmp/x", JobName: "a"}); err != nil {
+		t.Fatal(err)
+	}
+	path := "PATH=/usr/bin:/site:/usr/local/bin:/bin:/opt/slurm/bin:/usr/local/slurm/bin:/opt/slurm/current/bin"
+	wantRead := []string{
+		"HOME=/home/a", "SLURM_CONF=/etc/s.conf", "HF_TOKEN=canary", "OPENAI_API_KEY=canary", "DB_PASSWORD=canary", "MONKEY=1", path,
+		"SLURM_TIME_FORMAT=%s", "SLURM_BITSTR_LEN=0", "TZ=UTC", "LC_ALL=C",
+	}
+	wantSubmit := []string{"HOME=/home/a", "SLURM_CONF=/etc/s.conf", "TZ=Asia/Tokyo", "LC_ALL=de_DE", "LANGUAGE=de", "MONKEY=1", path}
+	for _, c := range run.calls {
+		want := wantRead
+		if c.Name == "/opt/x/sbatch" {
+			want = wantSubmit
+		}
+		if diff := cmp.Diff(want, c.Env); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.Name, diff)
+		}
+	}
+	wantDeadline := map[string]time.Duration{"squeue": 30 * time.Second, "sacct": 60 * time.Second, "sbatch": 150 * time.Second}
+	for _, c := range run.calls {
+		if tool := filepath.Base(c.Name); c.Deadline != wantDeadline[tool] {
+			t.Errorf("%s: deadline %s", tool, c.Deadline)
+		}
+	}
+	last := run.calls[len(run.calls)-1]
+	if diff := cmp.Diff([]string{"--parsable", "--job-name=a", "/tmp/x"}, last.Args); diff != "" || last.Dir != "/tmp" {
+		t.Error(diff, last.Dir)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		answers []answer
+		tries   int
+		check   func(error) bool
+	}{
+		"accepted":        {[]answer{{}}, 1, func(err error) bool { return err == nil }},
+		"controller away": {[]answer{{code: 8, err: awayText}, {code: 8, err: awayText}, {}}, 3, func(err error) bool { return err == nil }},
+		"hung once":       {[]answer{{code: 143, fail: context.DeadlineExceeded}, {}}, 2, func(err error) bool { return err == nil }},
+		"not ours": {[]answer{{code: 210, err: "scancel: error: Kill job error on job id 7: Access/permission denied"}}, 1, func(err error) bool {
+			r, ok := errors.AsType[*slurm.Refused](err)
+			return ok && r.Code == 210
+		}},
+		"missing": {[]answer{{code: -1, fail: proc.ErrNotFound}}, 1, func(err error) bool { return errors.Is(err, slurm.ErrMissing) }},
+		"away for ever": {[]answer{{code: 8, err: awayText}}, 5, func(err error) bool {
+			return errors.Is(err, slurm.ErrAway) && errors.Is(err, context.DeadlineExceeded)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				n := 0
+				run := &script{reply: func(string, proc.Cmd) answer {
+					a := tt.answers[min(n, len(tt.answers)-1)]
+					n++
+					return a
+				}}
+				client := slurm.New(slurm.Config{Runner: run})
+				ctx, stop := context.WithTimeout(t.Context(), 45*time.Second) // 0, 2, 6, 14, 30 s
+				defer stop()
+				if err := client.Cancel(ctx, []string{"7", "8_1"}); !tt.check(err) || n != tt.tries {
+					t.Errorf("%d tries, %v", n, err)
+				}
+			})
+		})
+	}
+	client := slurm.New(slurm.Config{Runner: &script{}})
+	if err := client.Cancel(t.Context(), []string{"7", "-u"}); err == nil {
+		t.Error("an option passed for a job id")
+	}
+	if err := client.Cancel(t.Context(), nil); err != nil {
+		t.Errorf("nothing to cancel: %v", err)
+	}
+}
