@@ -32,7 +32,10 @@ func TestMain(m *testing.M) {
 	case "engine":
 		playEngine(os.Getenv("NODE_TEST_MODE"))
 		return
-	case "load":
+	case "bin": // node load --run DIR, node agent --run DIR
+		if os.Args[2] == "agent" {
+			playAgent(os.Args[len(os.Args)-1])
+		}
 		playLoad(os.Args[len(os.Args)-1])
 		return
 	}
@@ -44,6 +47,11 @@ func playEngine(mode string) {
 	say := func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }
 	if name := os.Getenv("NODE_TEST_ENVFILE"); name != "" {
 		_ = os.WriteFile(name, []byte(strings.Join(os.Environ(), "\n")), 0o600)
+	}
+	if os.Getenv("AIFBENCH_NODE_RANK") != "0" {
+		// A further rank serves nothing; it tells what it was told.
+		_ = os.WriteFile(filepath.Join(os.Getenv("AIFBENCH_RUN_DIR"), "rank.env"), []byte(strings.Join(append(os.Environ(), fmt.Sprint("PID=", os.Getpid())), "\n")), 0o600)
+		select {}
 	}
 	switch mode {
 	case "die-at-once":
@@ -115,6 +123,28 @@ func playEngine(mode string) {
 	}
 }
 
+// playAgent is what the program does for `node agent`.
+func playAgent(path string) {
+	dir, err := run.Open(path)
+	if err != nil {
+		panic(err)
+	}
+	plan, err := ReadPlan(dir)
+	if err != nil {
+		panic(err)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	code, err := Agent(ctx, Config{
+		Dir: dir, Plan: plan, Start: proc.Start, Environ: os.Environ(), Bin: "/nonexistent", ScratchRoot: os.Getenv("TMPDIR"),
+		Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	os.Exit(code)
+}
+
 // playLoad is a generator: it writes what it saw, then a result, also when it
 // is told to stop. Its bench directory's file "mode" says how long it takes.
 func playLoad(dir string) {
@@ -177,7 +207,7 @@ func newBedIn(t *testing.T, home, service, mode string) *bed {
 	}
 	b := &bed{t: t, done: make(chan struct{})}
 	b.script(dir, "engine.sh", "engine", mode)
-	b.script(dir, "bin.sh", "load", "")
+	b.script(dir, "bin.sh", "bin", "")
 	scratch, err := os.MkdirTemp("/tmp", "n") // short: sockets lie below it
 	if err != nil {
 		t.Fatal(err)
