@@ -53,6 +53,14 @@ func (s *supervisor) scrapeInterval() time.Duration {
 	return time.Duration(s.Plan.Monitors.ScrapeIntervalS * float64(time.Second))
 }
 
+// discovered is the home whose live runs are scraped.
+func (s *supervisor) discovered() run.Store {
+	if h := s.Plan.Monitors.Home; h != "" {
+		return run.Store{Home: h}
+	}
+	return s.store()
+}
+
 // prepareMonitors writes the configuration before anything starts.
 func (s *supervisor) prepareMonitors() error {
 	files := s.monitorFiles()
@@ -113,7 +121,7 @@ func (s *supervisor) prometheus(ctx context.Context, method, path string) ([]byt
 	}
 	t := e.target.Load()
 	if t == nil {
-		return nil, errors.New("Prometheus is not ready")
+		return nil, errors.New("prometheus is not ready")
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()

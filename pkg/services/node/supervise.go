@@ -133,7 +133,7 @@ func (s *supervisor) serve(ctx context.Context) error {
 		wg.Wait()
 	}()
 	if s.Plan.Monitors != nil {
-		d := &monitors.Discovery{Store: s.store(), Files: s.monitorFiles(), Interval: s.scrapeInterval()}
+		d := &monitors.Discovery{Store: s.discovered(), Files: s.monitorFiles(), Interval: s.scrapeInterval()}
 		s.scan(ctx, d)
 		wg.Go(func() { s.discover(work, d) })
 	}
