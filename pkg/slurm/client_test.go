@@ -154,6 +154,24 @@ func TestFinishProtocol(t *testing.T) {
 				want:   "present COMPLETED ended",
 			},
 		},
+		"the controller knows of a failed step before the accounting": {
+			{
+				queue: answer{out: "7|7|COMPLETED|None|@0|@1|@5|mel1|job-a\n"}, acct: row("RUNNING", "0:0", "0:0", "Unknown"),
+				record: answer{out: "JobId=7 JobName=job-a JobState=COMPLETED Reason=None ExitCode=0:0 DerivedExitCode=1:0 SubmitTime=@0 StartTime=@1 EndTime=@5 NodeList=mel1\n"},
+				want:   "present COMPLETED step_failed ended",
+			},
+		},
+		"the controller does not tell of steps": {
+			{
+				queue: answer{out: "7|7|COMPLETED|None|@0|@1|@5|mel1|job-a\n"}, acct: none,
+				record: answer{out: "JobId=7 JobName=job-a JobState=COMPLETED Reason=None ExitCode=0:0 SubmitTime=@0 StartTime=@1 EndTime=@5 NodeList=mel1\n"},
+				want:   "present COMPLETED", warn: "settling",
+			},
+			{
+				after: time.Second, queue: answer{out: "7|7|COMPLETED|None|@0|@1|@5|mel1|job-a\n"}, acct: row("COMPLETED", "0:0", "1:0", "@5"),
+				want: "present COMPLETED step_failed ended",
+			},
+		},
 		"accounting off, controller remembers a state only": {
 			{
 				queue: answer{out: "7|7|COMPLETED|None|@0|@1|@5|mel1|job-a\n"}, acct: answer{err: disabledText, code: 1},

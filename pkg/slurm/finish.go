@@ -100,7 +100,9 @@ func (c *Client) account(ctx context.Context, ids []string) ([]Row, []Warning, e
 // record asks the controller for the whole record of one job.
 func (c *Client) record(ctx context.Context, queued Row) (Row, error) {
 	id := strconv.FormatInt(queued.Raw, 10)
-	out, err := c.run(ctx, "scontrol", "--local", "-o", "show", "job", id)
+	// -d adds the exit code of the steps: without it a job whose step failed
+	// looks like a success.
+	out, err := c.run(ctx, "scontrol", "-d", "--local", "-o", "show", "job", id)
 	if err != nil {
 		return Row{}, err
 	}
@@ -155,7 +157,15 @@ func judge(d departed, own, taken *Row, how accounting, now time.Time) (Observat
 			from = FromController
 		}
 	}
+	// The controller's COMPLETED is half an answer without the steps' exit
+	// code: an accounting that is only late gets its time.
+	half := final != nil && final != own && final.State == Completed && final.Derived == nil &&
+		how != accountingDisabled && goneFor < settle
 	switch {
+	case half:
+		o := observe(d.ref, *final, from)
+		o.Presence, o.Cause = Present, ""
+		return o, []Warning{{Name: d.ref.Name, Rule: "settling", Message: "the exit codes of the steps are not known yet"}}
 	case final != nil && final.State.Terminal():
 		o := observe(d.ref, *final, from)
 		o.Presence = Absent
