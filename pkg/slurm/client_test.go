@@ -284,7 +284,12 @@ func TestFinishProtocol(t *testing.T) {
 					}
 					return answer{err: "unexpected", code: 99}
 				}}
-				client := slurm.New(slurm.Config{Runner: run, Env: []string{"PATH=/bin"}})
+				// No two readings are equal, as on a real clock.
+				readings := time.Duration(0)
+				client := slurm.New(slurm.Config{Runner: run, Env: []string{"PATH=/bin"}, Now: func() time.Time {
+					readings++
+					return time.Now().Add(readings)
+				}})
 				for i, m := range steps {
 					time.Sleep(m.after)
 					now = m

@@ -32,7 +32,7 @@ const (
 
 // finish settles the jobs that the queue does not list as live, with one sacct
 // call for all of them.
-func (c *Client) finish(ctx context.Context, gone []departed, out map[string]Observation) ([]Warning, error) {
+func (c *Client) finish(ctx context.Context, gone []departed, out map[string]Observation, now time.Time) ([]Warning, error) {
 	var warns []Warning
 	var ids []string
 	for _, d := range gone {
@@ -73,7 +73,7 @@ func (c *Client) finish(ctx context.Context, gone []departed, out map[string]Obs
 				d.queued = &row
 			}
 		}
-		o, w := judge(d, own, takenBy(rows, d), how, c.now())
+		o, w := judge(d, own, takenBy(rows, d), how, now)
 		warns = append(warns, w...)
 		out[d.ref.Name] = o
 		if o.Ended {

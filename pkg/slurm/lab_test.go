@@ -211,8 +211,7 @@ func TestLabBlocked(t *testing.T) {
 	c, _, dir := lab(t)
 	ref := labSubmit(t, c, labJob(t, dir, slurm.Header{Mem: "100M", Partition: "short", Time: time.Hour}, "true"))
 	o := labWatch(t, c, ref, "block", func(o slurm.Observation) bool { return o.Cause == slurm.CauseBlocked })
-	// 22.05 was seen to say PartitionConfig at first and PartitionTimeLimit later.
-	if o.State != slurm.Pending || o.Reason != "PartitionTimeLimit" && o.Reason != "PartitionConfig" || o.Ended {
+	if o.State != slurm.Pending || o.Reason != "PartitionTimeLimit" || o.Ended {
 		t.Errorf("%+v", o)
 	}
 	if err := c.Cancel(t.Context(), []string{ref.JobID}); err != nil {

@@ -39,9 +39,12 @@ func (c *Client) Observe(ctx context.Context, jobs []Ref) (map[string]Observatio
 		}
 		return out, append(warns, Warning{Rule: "controller_away", Message: err.Error()}), nil
 	}
+	// One clock reading a call: a second one would be later, and make a first
+	// sight look like a second.
+	now := c.now()
 	var gone []departed
 	for _, ref := range jobs {
-		o, d, w := c.fromQueue(ref, rows)
+		o, d, w := c.fromQueue(ref, rows, now)
 		warns = append(warns, w...)
 		out[ref.Name] = o
 		if d != nil {
@@ -49,7 +52,7 @@ func (c *Client) Observe(ctx context.Context, jobs []Ref) (map[string]Observatio
 		}
 	}
 	if len(gone) > 0 {
-		w, err := c.finish(ctx, gone, out)
+		w, err := c.finish(ctx, gone, out, now)
 		warns = append(warns, w...)
 		if err != nil {
 			return nil, warns, fmt.Errorf("observe jobs: %w", err)
@@ -89,11 +92,10 @@ type sight struct {
 func (r Ref) key() string { return r.Name + "/" + r.JobID }
 
 // see returns the memory of a job after this call's news.
-func (c *Client) see(ref Ref, gone, blocked bool) sight {
+func (c *Client) see(ref Ref, gone, blocked bool, now time.Time) sight {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.sights[ref.key()]
-	now := c.now()
 	s.goneSince = since(s.goneSince, ref.AbsentSince, gone, now)
 	s.blockedSince = since(s.blockedSince, ref.BlockedSince, blocked, now)
 	c.sights[ref.key()] = s
@@ -130,7 +132,7 @@ type departed struct {
 
 // fromQueue judges one job by the queue. The second value is non-nil when the
 // queue does not settle the matter.
-func (c *Client) fromQueue(ref Ref, rows []Row) (Observation, *departed, []Warning) {
+func (c *Client) fromQueue(ref Ref, rows []Row, now time.Time) (Observation, *departed, []Warning) {
 	var own, reused *Row
 	var warns []Warning
 	for i := range rows {
@@ -152,7 +154,7 @@ func (c *Client) fromQueue(ref Ref, rows []Row) (Observation, *departed, []Warni
 			Message: fmt.Sprintf("squeue prints state %q, taken as not finished", clip(string(own.State)))})
 	}
 	if own == nil || own.State.over() {
-		d := &departed{ref: ref, queued: own, reused: reused, sight: c.see(ref, true, false)}
+		d := &departed{ref: ref, queued: own, reused: reused, sight: c.see(ref, true, false, now)}
 		o := Observation{Name: ref.Name, JobID: ref.JobID, Presence: Absent, Source: FromQueue}
 		if own != nil {
 			o = observe(ref, *own, FromQueue)
@@ -169,9 +171,9 @@ func (c *Client) fromQueue(ref Ref, rows []Row) (Observation, *departed, []Warni
 	if own.State == SpecialExit {
 		o.ReasonKind = ReasonFatal
 	}
-	s := c.see(ref, false, o.ReasonKind == ReasonFatal)
+	s := c.see(ref, false, o.ReasonKind == ReasonFatal, now)
 	// One sight may be a scheduler that has not looked yet; two are a fact.
-	if o.ReasonKind == ReasonFatal && s.blockedSince.Before(c.now()) {
+	if o.ReasonKind == ReasonFatal && s.blockedSince.Before(now) {
 		o.Cause = CauseBlocked
 	}
 	return o, nil, warns
