@@ -60,8 +60,10 @@ func (c *Client) finish(ctx context.Context, gone []departed, out map[string]Obs
 	for _, d := range gone {
 		own := newest(rows, d.ref)
 		if own != nil && !own.State.Known() {
-			warns = append(warns, Warning{Name: d.ref.Name, Rule: "unknown_state",
-				Message: fmt.Sprintf("sacct prints state %q, taken as not finished", clip(string(own.State)))})
+			warns = append(warns, Warning{
+				Name: d.ref.Name, Rule: "unknown_state",
+				Message: fmt.Sprintf("sacct prints state %q, taken as not finished", clip(string(own.State))),
+			})
 		}
 		if d.queued != nil && (own == nil || !own.State.Terminal()) {
 			// squeue has no exit code: the controller's own record has.
@@ -178,8 +180,10 @@ func judge(d departed, own, taken *Row, how accounting, now time.Time) (Observat
 		old := !final.End.IsZero() && now.Sub(final.End) >= settledAge
 		if final.State.mayRequeue() && goneFor < settle && !old {
 			o.Cause = ""
-			return o, []Warning{{Name: d.ref.Name, Rule: "settling",
-				Message: fmt.Sprintf("%s may be followed by a requeue: final after %s", final.State, settle)}}
+			return o, []Warning{{
+				Name: d.ref.Name, Rule: "settling",
+				Message: fmt.Sprintf("%s may be followed by a requeue: final after %s", final.State, settle),
+			}}
 		}
 		o.Ended = true
 		return o, nil
@@ -188,8 +192,10 @@ func judge(d departed, own, taken *Row, how accounting, now time.Time) (Observat
 		return absent, nil
 	case taken != nil:
 		absent.Ended, absent.Cause = true, CauseIDReused
-		return absent, []Warning{{Name: d.ref.Name, Rule: "id_mismatch",
-			Message: fmt.Sprintf("id %s belongs to job %q now", d.ref.JobID, clip(taken.Name))}}
+		return absent, []Warning{{
+			Name: d.ref.Name, Rule: "id_mismatch",
+			Message: fmt.Sprintf("id %s belongs to job %q now", d.ref.JobID, clip(taken.Name)),
+		}}
 	case how == accountingAway:
 		return absent, nil
 	case how == accountingDisabled:

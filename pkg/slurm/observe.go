@@ -143,15 +143,19 @@ func (c *Client) fromQueue(ref Ref, rows []Row, now time.Time) (Observation, *de
 				own = row
 			}
 		case row.Name == ref.Name && row.ID.Het <= 0 && !ref.sameID(*row):
-			warns = append(warns, Warning{Name: ref.Name, Rule: "twin",
-				Message: fmt.Sprintf("job %s carries the same name as job %s", row.ID, ref.JobID)})
+			warns = append(warns, Warning{
+				Name: ref.Name, Rule: "twin",
+				Message: fmt.Sprintf("job %s carries the same name as job %s", row.ID, ref.JobID),
+			})
 		case ref.JobID != "" && row.Name != ref.Name && ref.sameID(*row):
 			reused = row
 		}
 	}
 	if own != nil && !own.State.Known() {
-		warns = append(warns, Warning{Name: ref.Name, Rule: "unknown_state",
-			Message: fmt.Sprintf("squeue prints state %q, taken as not finished", clip(string(own.State)))})
+		warns = append(warns, Warning{
+			Name: ref.Name, Rule: "unknown_state",
+			Message: fmt.Sprintf("squeue prints state %q, taken as not finished", clip(string(own.State))),
+		})
 	}
 	if own == nil || own.State.over() {
 		d := &departed{ref: ref, queued: own, reused: reused, sight: c.see(ref, true, false, now)}

@@ -2,7 +2,6 @@ package slurm_test
 
 import (
 	"errors"
-	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"pgregory.net/rapid"
 
 	"aifbench/pkg/slurm"
+	"aifbench/pkg/slurm/proc"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -26,13 +26,14 @@ var hostile = []string{
 // bashWords has bash print its words, each ended by NUL.
 func bashWords(t testing.TB, locale, words string) []string {
 	t.Helper()
-	cmd := exec.Command("bash", "-c", "printf '%s\\0' "+words)
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=" + locale, "HOME=/root", "HOME2=x"}
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("bash %q: %v", words, err)
+	out, err := proc.Exec{}.Run(t.Context(), proc.Cmd{
+		Name: "bash", Args: []string{"-c", "printf '%s\\0' " + words},
+		Env: []string{"PATH=/usr/bin:/bin", "LC_ALL=" + locale, "HOME=/root"},
+	})
+	if err != nil || out.Code != 0 {
+		t.Fatalf("bash %q: %d %s %v", words, out.Code, out.Stderr, err)
 	}
-	return strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
+	return strings.Split(strings.TrimSuffix(string(out.Stdout), "\x00"), "\x00")
 }
 
 func TestQuoteRoundTrip(t *testing.T) {
