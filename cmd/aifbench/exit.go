@@ -8,6 +8,8 @@ import (
 	"os"
 	"strings"
 
+	"aifbench/pkg/bench/fs"
+	"aifbench/pkg/bench/fs/datadir"
 	"aifbench/pkg/metrics/archive"
 	"aifbench/pkg/metrics/result"
 	"aifbench/pkg/metrics/table"
@@ -169,6 +171,8 @@ func classify(ctx context.Context, err error) *failure {
 		{site.ErrUnknown, exitUsage, "config", "name a known site with --site, or add it to the configuration file"},
 		{runs.ErrAmbiguous, exitUsage, "run", "give more letters of the id"},
 		{runs.ErrNotFound, exitNotFound, "run", "`aifbench list` shows what there is"},
+		{fs.ErrConfig, exitUsage, "cli", "`aifbench bench lustre --help` lists the flags"},
+		{datadir.ErrForeign, exitGuard, "storage", "nothing was touched there; give a new or empty directory"},
 		{runs.ErrNotOwned, exitGuard, "storage", "nothing was removed there; look at the path and remove it by hand if it is yours"},
 		{runs.ErrDamaged, exitInfra, "storage", "look into the directory; `aifbench clean` does not touch it"},
 		{archive.ErrExists, exitGuard, "storage", "choose another name or add --force"},

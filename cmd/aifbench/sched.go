@@ -18,17 +18,15 @@ type scheduler interface {
 }
 
 // scheduler returns the scheduler of a site by the word in its profile.
-func (a *app) scheduler(kind string, p site.Profile, st runs.Store) scheduler {
+func (a *app) scheduler(kind string, p site.Profile, st runs.Store) (scheduler, error) {
 	if kind == site.SchedulerLocal {
-		return local.New(local.Config{
-			Root: filepath.Join(st.Home, "local"), Binary: a.self, Env: a.vars, Start: a.start, Now: a.now,
-		})
+		return local.New(local.Config{Root: filepath.Join(st.Home, "local"), Binary: a.self, Env: a.vars, Now: a.now})
 	}
 	env := a.vars
 	if p.SlurmConf != "" {
 		env = append(append([]string{}, env...), "SLURM_CONF="+p.SlurmConf)
 	}
-	return slurm.New(slurm.Config{Runner: a.runner, Env: env, Bin: p.SlurmBin, Now: a.now})
+	return slurm.New(slurm.Config{Runner: a.runner, Env: env, Bin: p.SlurmBin, Now: a.now}), nil
 }
 
 // refOf is the reference by which a run's job is observed.
@@ -61,7 +59,13 @@ func (a *app) look(ctx context.Context, st runs.Store, s siteOf, dirs []runs.Dir
 		}
 	}
 	for kind, members := range groups {
-		sched := a.scheduler(kind, s.Profile, st)
+		sched, err := a.scheduler(kind, s.Profile, st)
+		if err != nil {
+			for _, i := range members {
+				views[i].obsErr = err
+			}
+			continue
+		}
 		var refs []slurm.Ref
 		for _, i := range members {
 			if views[i].state.JobID == "" {
@@ -71,7 +75,6 @@ func (a *app) look(ctx context.Context, st runs.Store, s siteOf, dirs []runs.Dir
 		}
 		var seen map[string]slurm.Observation
 		var warns []slurm.Warning
-		var err error
 		if len(refs) > 0 {
 			seen, warns, err = sched.Observe(ctx, refs)
 		}

@@ -140,19 +140,37 @@ func (f *siteFlags) set(cmd *cobra.Command) map[string]string {
 	return out
 }
 
-// tunnelLine is what a user types on the own machine to reach a port.
+// tunnelLine is what a user types on the own machine to reach a port that a
+// node opens on its own address.
 func tunnelLine(s site.Site, login, node string, port int) string {
+	host, opt := loginOf(s, login)
+	return fmt.Sprintf("ssh%s -N -L 127.0.0.1:%d:%s:%d %s", opt, port, node, port, host)
+}
+
+// loopbackTunnel reaches a port that a node opens on loopback only: through
+// the login host to the node itself.
+func loopbackTunnel(s site.Site, login, node string, port int) string {
+	host, _ := loginOf(s, login)
+	if s.Profile.LoginPort != 0 {
+		host += fmt.Sprintf(":%d", s.Profile.LoginPort)
+	}
+	if s.Profile.Scheduler == site.SchedulerLocal {
+		return fmt.Sprintf("ssh -N -L 127.0.0.1:%d:127.0.0.1:%d %s", port, port, host)
+	}
+	return fmt.Sprintf("ssh -J %s -N -L 127.0.0.1:%d:127.0.0.1:%d %s", host, port, port, node)
+}
+
+func loginOf(s site.Site, login string) (host, opt string) {
 	p := s.Profile
-	host := p.LoginHost
+	host = p.LoginHost
 	if host == "" {
 		host = login
 	}
 	if p.LoginUser != "" {
 		host = p.LoginUser + "@" + host
 	}
-	opt := ""
 	if p.LoginPort != 0 {
 		opt = fmt.Sprintf(" -p %d", p.LoginPort)
 	}
-	return fmt.Sprintf("ssh%s -N -L 127.0.0.1:%d:%s:%d %s", opt, port, node, port, host)
+	return host, opt
 }

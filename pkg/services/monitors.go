@@ -125,20 +125,33 @@ func draftMonitors(params Params, c Context) (Draft, error) {
 		grafana.Command = []string{c.Site.Profile.Container, "exec", "--cleanenv", "--no-home", p.GrafanaImage, "grafana"}
 		grafana.Home = "/usr/share/grafana"
 	}
-	scripts := map[string]monitorScript{
-		monitoring.Prometheus: {Command: []string{p.Prometheus}, Retention: p.Retention},
-		monitoring.Collector:  {Command: []string{p.Collector}},
-		monitoring.Grafana:    grafana,
-	}
 	if p.Collector == "" {
 		d.Warnings = append(d.Warnings, "no OpenTelemetry Collector given: Chroma's own metrics are not collected; add --collector PATH")
 	}
 	d.Plan = node.Plan{
 		SchemaVersion: node.PlanVersion, Service: "monitors", Engine: EngineNative, Nodes: 1, LoadCPUs: p.LoadCPUs, TelemetryPeriodS: 2,
-		StopGraceS: 20, ReadyTimeoutS: 120, Exposure: "none", Monitors: &m, Procs: node.MonitorProcs(m),
+		StopGraceS: 20, ReadyTimeoutS: 120, Exposure: "none", Monitors: &m,
 	}
-	for _, proc := range d.Plan.Procs {
-		d.Scripts = append(d.Scripts, Script{Name: proc.Script, Template: "engine-" + proc.Name + ".sh.tmpl", Data: scripts[proc.Name]})
+	for _, part := range []struct {
+		name     string
+		given    bool
+		optional bool
+		data     monitorScript
+	}{
+		{monitoring.Prometheus, true, false, monitorScript{Command: []string{p.Prometheus}, Retention: p.Retention}},
+		{monitoring.Collector, p.Collector != "", true, monitorScript{Command: []string{p.Collector}}},
+		{monitoring.Grafana, m.GrafanaBin != "", true, grafana},
+	} {
+		if !part.given {
+			continue
+		}
+		proc, err := node.MonitorProc(part.name)
+		if err != nil {
+			return Draft{}, err
+		}
+		proc.Script, proc.Optional = "engine-"+part.name+".sh", part.optional
+		d.Plan.Procs = append(d.Plan.Procs, proc)
+		d.Scripts = append(d.Scripts, Script{Name: proc.Script, Template: proc.Script + ".tmpl", Data: part.data})
 	}
 	return d, nil
 }

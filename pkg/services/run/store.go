@@ -157,3 +157,7 @@ func wordOf(id string) string {
 
 // Word is the part of the run's id before its stamp.
 func (d Dir) Word() string { return wordOf(d.Intent.ID) }
+
+// ServiceOf is the service in an id: vllm of vllm-..., chroma of
+// chroma-bench-....
+func ServiceOf(id string) string { return strings.TrimSuffix(wordOf(id), "-bench") }

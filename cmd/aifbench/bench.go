@@ -1,0 +1,478 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"aifbench/pkg/services"
+	"aifbench/pkg/services/node"
+	runs "aifbench/pkg/services/run"
+	"aifbench/pkg/services/site"
+	"aifbench/pkg/slurm"
+)
+
+// workload is the part of bench that differs between services.
+type workload interface {
+	addFlags(cmd *cobra.Command)
+	// config makes the engine's configuration for a target, or a usage error.
+	config(cmd *cobra.Command, t target) (any, error)
+}
+
+// target is where the load goes.
+type target struct {
+	run     *runs.Dir
+	end     runs.Endpoint
+	url     string // what the generator connects to
+	keyFile string
+	dir     string // a directory for lustre, the persist directory for chroma
+	model   string
+	engine  string
+	nonce   string
+}
+
+type benchOptions struct {
+	service  string
+	workload workload
+	site     siteFlags
+	run      string
+	endpoint string
+	dir      string
+	keyFile  string
+	where    string
+	detach   bool
+	strict   bool
+	gates    []string
+	loadCPUs string
+	cpus     int
+	timeout  time.Duration
+}
+
+func newBenchCmd(a *app) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "bench SERVICE",
+		Short: "Load a service and report figures that prove themselves",
+		Long: `Finds the live service by its run directory (or --endpoint, --dir), makes the load
+beside it, in a job of its own or in this shell, and prints the result. A list
+gives one result with a curve. A killed shell loses nothing: aifbench wait RUN.
+
+Exit status: 0 valid and gates passed; 2 wrong words or an unknown figure; 3 no
+live service; 5 it is not ready; 6 a gate was missed; 7 a gated figure is null or
+the client was the limit; 8 infrastructure; 9 failed, invalid or truncated;
+130/143 interrupted, with a partial result.`,
+	}
+	for _, b := range []struct {
+		service string
+		w       workload
+		example string
+	}{
+		{"vllm", &llmWorkload{}, "  aifbench bench vllm --concurrency 1,8,64 --requests 200 --gate 'ttft_p99_ms<=500'\n  aifbench bench vllm --rate 5 --duration 60s --api chat\n  aifbench bench vllm --structured json"},
+		{"chroma", &vectorWorkload{}, "  aifbench bench chroma --vectors 1k,10k --dimension 384 --gate 'recall_mean_ratio>=0.95'"},
+		{"lustre", &fsWorkload{}, "  aifbench bench lustre\n  aifbench bench lustre --io500 /opt/io500/io500 --procs 16 --nodes 2"},
+	} {
+		cmd.AddCommand(newBenchServiceCmd(a, &benchOptions{service: b.service, workload: b.w}, b.example))
+	}
+	return cmd
+}
+
+func newBenchServiceCmd(a *app, o *benchOptions, example string) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     o.service,
+		Short:   "Benchmark " + o.service,
+		Example: example,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.validate(); err != nil {
+				return err
+			}
+			return runBench(cmd.Context(), a, o, cmd)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.run, "run", "", "the run of the service; needed when several are live")
+	if o.service == "lustre" {
+		f.StringVar(&o.dir, "dir", "", "directory to write into instead of a started run; a new one is made below it")
+	} else {
+		f.StringVar(&o.endpoint, "endpoint", "", "URL of a server instead of a started run, without user or password")
+		f.StringVar(&o.keyFile, "key-file", "", "file of mode 0600 with the key for --endpoint")
+	}
+	enumFlag(cmd, &o.where, "where", "", "", "where load is made (default: beside the service, else job, here only without Slurm)", []string{"", whereBeside, whereJob, whereHere})
+	f.BoolVar(&o.detach, "detach", false, "return the run id at once; aifbench wait judges it")
+	f.BoolVar(&o.strict, "strict", false, "a client-limited result counts as failed (exit 9)")
+	f.StringArrayVar(&o.gates, "gate", nil, "FIGURE<=NUMBER (or >=, <, >); repeatable; exit 6 when missed")
+	f.StringVar(&o.loadCPUs, "cpu-list", "", "CPUs this generator may use, as a list; recorded")
+	f.IntVar(&o.cpus, "job-cpus", 0, "CPUs of a job of its own (0: the scheduler's default)")
+	f.DurationVar(&o.timeout, "timeout", 24*time.Hour, "how long to watch; the bench goes on after it (exit 124)")
+	o.site.add(cmd)
+	o.workload.addFlags(cmd)
+	return cmd
+}
+
+func (o *benchOptions) validate() error {
+	if o.run != "" && (o.endpoint != "" || o.dir != "") {
+		return usage("--run excludes --endpoint and --dir", "give one of them")
+	}
+	if o.endpoint != "" {
+		u, err := url.Parse(o.endpoint)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+			return usage("--endpoint is not an http or https URL", "e.g. --endpoint http://127.0.0.1:8000")
+		}
+		if u.User != nil {
+			return usage("--endpoint carries a user or password, which would stand in files and process lists", "leave them out and give the key with --key-file FILE (mode 0600)")
+		}
+		if u.RawQuery != "" || u.Fragment != "" {
+			return usage("--endpoint has a query or fragment", "give the server's base address only")
+		}
+	}
+	if o.keyFile != "" && o.endpoint == "" {
+		return usage("--key-file goes with --endpoint", "a started run has its own key")
+	}
+	if o.timeout <= 0 {
+		return usage("--timeout must be above 0", "e.g. --timeout 30m")
+	}
+	_, err := gateSpecs(o.gates)
+	return err
+}
+
+func runBench(ctx context.Context, a *app, o *benchOptions, cmd *cobra.Command) error {
+	st, err := a.store()
+	if err != nil {
+		return err
+	}
+	s, err := a.site(o.site.set(cmd))
+	if err != nil {
+		return err
+	}
+	t, err := a.findTarget(ctx, st, s, o)
+	if err != nil {
+		return err
+	}
+	where, err := o.place(s, t)
+	if err != nil {
+		return err
+	}
+	dir, err := a.prepareBench(st, s, o, cmd, &t, where)
+	if err != nil {
+		return err
+	}
+	switch where {
+	case whereBeside:
+		err = t.run.Ask(runs.Request{ID: dir.ID(), Kind: runs.RequestBench, Created: a.now().UTC(), BenchDir: dir.Path})
+	case whereJob:
+		err = a.submitBench(ctx, st, s, dir, o)
+	case whereHere:
+		if s.Profile.Scheduler == site.SchedulerSlurm && a.getenv("SLURM_JOB_ID") == "" {
+			a.warn("this shell seems to be on a login node; --where job measures on a compute node")
+		}
+		if o.detach {
+			return usage("--detach needs --where beside or --where job", "leave --detach out")
+		}
+		res, err := a.generate(ctx, dir, a.log)
+		if err != nil {
+			return fmt.Errorf("bench %s: %w", dir.ID(), err)
+		}
+		return a.conclude(dir, res, o.strict)
+	}
+	if err != nil {
+		return err
+	}
+	if o.detach {
+		return a.emitDetached(dir, where)
+	}
+	return a.watchBench(ctx, st, s, dir, t, o)
+}
+
+// findTarget resolves what is loaded: a URL, a directory, or the one live and
+// ready run of the service.
+func (a *app) findTarget(ctx context.Context, st runs.Store, s siteOf, o *benchOptions) (target, error) {
+	switch {
+	case o.endpoint != "":
+		t := target{url: o.endpoint, engine: ""}
+		if o.keyFile != "" {
+			t.keyFile = a.abs(o.keyFile)
+			info, err := os.Stat(t.keyFile)
+			if err != nil {
+				return t, usage("--key-file: "+err.Error(), "write the key to a file of mode 0600 and give its path")
+			}
+			if info.Mode().Perm()&0o077 != 0 {
+				return t, usage(fmt.Sprintf("--key-file %s: mode %o lets others read it", t.keyFile, info.Mode().Perm()), "chmod 600 it")
+			}
+		}
+		return t, nil
+	case o.dir != "":
+		path := a.abs(o.dir)
+		info, err := os.Stat(path)
+		if err != nil || !info.IsDir() {
+			return target{}, usage(fmt.Sprintf("--dir %s: not a directory that can be read", path), "give a directory on the file system to measure")
+		}
+		return target{dir: path}, nil
+	}
+	dir, err := a.liveRun(ctx, st, s, o.service, o.run)
+	if err != nil {
+		return target{}, err
+	}
+	ep, err := dir.ReadEndpoint()
+	if err != nil {
+		return target{}, fmt.Errorf("bench %s: %w", o.service, err)
+	}
+	return target{
+		run: &dir, end: ep, url: ep.LocalURL, keyFile: dir.File(runs.KeyFile), dir: ep.DataDir, model: ep.Model, engine: ep.Engine, nonce: dir.Intent.Nonce,
+	}, nil
+}
+
+// liveRun finds the one ready run of a service.
+func (a *app) liveRun(ctx context.Context, st runs.Store, s siteOf, service, ref string) (runs.Dir, error) {
+	var dirs []runs.Dir
+	if ref != "" {
+		d, err := st.Resolve(ref)
+		if err != nil {
+			return d, err
+		}
+		if d.Intent.Service != service || d.Intent.Verb != "start" {
+			return d, usage(fmt.Sprintf("run %s is a %s of %s", d.ID(), d.Intent.Verb, d.Intent.Service), "give a started run of "+service)
+		}
+		dirs = []runs.Dir{d}
+	} else {
+		all, damaged, err := st.List()
+		if err != nil {
+			return runs.Dir{}, err
+		}
+		for _, bad := range damaged {
+			if runs.ServiceOf(bad.ID) == service {
+				a.warn("%v", bad.Err)
+			}
+		}
+		for _, d := range all {
+			if d.Intent.Service == service && d.Intent.Verb == "start" {
+				dirs = append(dirs, d)
+			}
+		}
+	}
+	var ready []runs.Dir
+	var notYet *row
+	for _, v := range a.look(ctx, st, s, dirs) {
+		r := v.row(a.now())
+		switch {
+		case r.Ready:
+			ready = append(ready, v.dir)
+		case ref != "" || r.Code == exitNotReady || r.Code == exitInfra:
+			notYet = &r
+		}
+	}
+	switch {
+	case len(ready) == 1:
+		return ready[0], nil
+	case len(ready) > 1:
+		ids := make([]string, len(ready))
+		for i, d := range ready {
+			ids[i] = d.ID()
+		}
+		return runs.Dir{}, usage(fmt.Sprintf("%d live runs of %s", len(ready), service), "choose one with --run: "+strings.Join(ids, ", "))
+	case notYet != nil:
+		code := notYet.Code
+		if code == exitOK {
+			code = exitNotReady
+		}
+		return runs.Dir{}, fail(code, "run", fmt.Sprintf("run %s is not ready: %s %s", notYet.Run, notYet.State, notYet.Why), "`aifbench wait "+notYet.Run+"` waits for it")
+	}
+	return runs.Dir{}, fail(exitNotFound, "run", "there is no live run of "+service, "`aifbench start "+service+" --wait` starts one")
+}
+
+// place chooses where the load is made.
+func (o *benchOptions) place(s siteOf, t target) (string, error) {
+	slurmSite := s.Profile.Scheduler == site.SchedulerSlurm
+	where := o.where
+	if where == "" {
+		switch {
+		case o.service != "lustre" && t.run != nil:
+			where = whereBeside
+		case slurmSite:
+			where = whereJob
+		default:
+			where = whereHere
+		}
+	}
+	if where == whereBeside && (t.run == nil || o.service == "lustre") {
+		return "", usage("--where beside needs a started run with a job", "use --where job or --where here")
+	}
+	return where, nil
+}
+
+// prepareBench writes the run directory of a bench.
+func (a *app) prepareBench(st runs.Store, s siteOf, o *benchOptions, cmd *cobra.Command, t *target, where string) (runs.Dir, error) {
+	var warnings []string
+	id, nonce := runs.NewID(o.service+"-bench", a.now()), runs.NewNonce()
+	if t.run != nil && where != whereBeside && t.end.LocalURL != "" {
+		// Loopback of the service's node is out of reach: the door is the way.
+		host := a.hostname
+		if where == whereJob || t.end.Node != host {
+			t.url = t.end.DoorURL + "/engine"
+			warnings = append(warnings, "load goes through the service's door, which adds latency; --where beside measures without it")
+		}
+	}
+	if o.service == "lustre" {
+		t.dir = filepath.Join(t.dir, id)
+	}
+	cfg, err := o.workload.config(cmd, *t)
+	if err != nil {
+		return runs.Dir{}, err
+	}
+	raw, err := json.Marshal(cfg)
+	if err != nil {
+		return runs.Dir{}, fmt.Errorf("prepare bench: %w", err)
+	}
+	bin, sum, err := a.binary(st)
+	if err != nil {
+		return runs.Dir{}, err
+	}
+	if err := a.installBinary(bin); err != nil {
+		return runs.Dir{}, err
+	}
+	in := runs.Intent{
+		ID: id, Verb: "bench", Service: o.service, Engine: t.engine, Nonce: nonce, Created: a.now().UTC(), User: a.userName(), Host: a.hostname,
+		Site: s.Name, Scheduler: s.Profile.Scheduler, Where: where, Nodes: 1, Exposure: "none", Binary: runs.Binary{Path: bin, SHA256: sum, Arch: archOf(bin)},
+		Params: map[string]runs.Param{"workload": {Value: json.RawMessage(raw), Origin: "flags"}, "gates": {Value: append([]string{}, o.gates...), Origin: "flags"}},
+	}
+	sp := spec{SchemaVersion: specVersion, Service: o.service, Where: where, Engine: t.engine, Workload: raw, Gates: append([]string{}, o.gates...), LoadCPUs: o.loadCPUs, Warnings: warnings}
+	if t.run != nil {
+		in.Target, sp.Target, sp.TargetDir = t.run.ID(), t.run.ID(), t.run.Path
+		if plan, err := node.ReadPlan(*t.run); err == nil && where == whereBeside {
+			sp.LoadCPUs = plan.LoadCPUs
+			if plan.LoadCPUs == "" {
+				sp.Warnings = append(sp.Warnings, "server and generator share their CPUs; start the service with --load-cpus to set some apart")
+			}
+		}
+	}
+	if where == whereJob {
+		in.JobName = runs.JobName(id, nonce)
+	}
+	dir, err := st.Create(in)
+	if err != nil {
+		return dir, err
+	}
+	if sp.Warnings == nil {
+		sp.Warnings = []string{}
+	}
+	return dir, runs.WriteJSON(dir.File(runs.SpecFile), sp)
+}
+
+// submitBench gives the generator a job of its own.
+func (a *app) submitBench(ctx context.Context, st runs.Store, s siteOf, dir runs.Dir, o *benchOptions) error {
+	h := slurm.Header{Nodes: 1, NTasksPerNode: 1, CPUsPerTask: o.cpus}
+	if f, ok := o.workload.(*fsWorkload); ok {
+		h.Nodes, h.NTasksPerNode = f.nodes, f.tasksPerNode()
+	}
+	h, err := services.SiteHeader(h, s.Site)
+	if err != nil {
+		return err
+	}
+	h.JobName, h.Comment = dir.Intent.JobName, "aifbench:"+dir.ID()
+	h.Output, h.Chdir = filepath.Join(slurm.EscapePath(dir.Path), runs.LogsDir, "slurm.out"), dir.Path
+	script, err := services.JobScript(h, s.Site, dir.Intent.Binary.Path, []string{"node", "load", "--run", dir.Path})
+	if err != nil {
+		return usage(err.Error(), "change the value that cannot stand in a job script")
+	}
+	if err := runs.WriteFile(dir.File(runs.ScriptFile), script); err != nil {
+		return err
+	}
+	return a.submit(ctx, st, s, dir, h, false)
+}
+
+// watchBench looks on until the result is there. The first signal asks the
+// generator to drain and save; the partial result is printed then.
+func (a *app) watchBench(ctx context.Context, st runs.Store, s siteOf, dir runs.Dir, t target, o *benchOptions) error {
+	watchCtx := ctx
+	if t.run != nil {
+		a.say("bench %s: load %s %s", dir.ID(), dir.Intent.Where, t.run.ID())
+	} else {
+		a.say("bench %s: load from %s", dir.ID(), dir.Intent.Where)
+	}
+	asked := false
+	deadline := a.now().Add(o.timeout)
+	pace := newPace(a, s)
+	last := ""
+	for {
+		v := a.look(context.WithoutCancel(ctx), st, s, []runs.Dir{dir})[0]
+		r := v.row(a.now())
+		if r.State == stateDone {
+			res, err := readResult(dir)
+			if err != nil {
+				return err
+			}
+			return a.conclude(dir, res, o.strict)
+		}
+		if r.Code == exitBad {
+			return a.waitFailure(dir, r, exitBad, 0)
+		}
+		if t.run != nil {
+			if err := a.besideFailed(ctx, st, s, dir, t); err != nil {
+				return err
+			}
+		}
+		if p := progressOf(dir); p != last && p != "" {
+			last = p
+			a.say("%s", p)
+		}
+		if ctx.Err() != nil && !asked {
+			asked = true
+			word := "stop"
+			if endedByTerm(ctx) {
+				word = "term"
+			}
+			a.say("asked to stop: the generator drains and saves; a second signal kills this shell only")
+			if err := askGenerator(dir, word); err != nil {
+				return err
+			}
+			watchCtx = context.WithoutCancel(ctx)
+			deadline = a.now().Add(2 * time.Minute)
+		}
+		if !a.now().Before(deadline) {
+			return a.waitFailure(dir, r, exitTimeout, o.timeout)
+		}
+		d := time.Second
+		if dir.Intent.JobName != "" && v.state.JobID != "" {
+			d = pace.next(r)
+		}
+		if err := a.pause(watchCtx, dir, d); err != nil && watchCtx.Err() == nil {
+			return err
+		}
+	}
+}
+
+// besideFailed tells when the supervisor refused or lost the generator, or is
+// gone itself.
+func (a *app) besideFailed(ctx context.Context, st runs.Store, s siteOf, dir runs.Dir, t target) error {
+	if dir.Intent.Where != whereBeside {
+		return nil
+	}
+	lost := func(why string) error {
+		if _, err := os.Stat(dir.File(runs.ResultFile)); err == nil {
+			return nil // it was saved after all
+		}
+		return &failure{code: exitBad, layer: "engine", message: fmt.Sprintf("bench %s: %s", dir.ID(), why), advice: "`aifbench logs " + dir.ID() + "` and `aifbench logs " + t.run.ID() + "` show the last lines"}
+	}
+	ans, err := t.run.Answer(dir.ID())
+	switch {
+	case err == nil && ans.State == runs.AnswerFailed:
+		return lost(orWord(ans.Message, "the supervisor could not run the generator"))
+	case err == nil && ans.State == runs.AnswerDone && ans.ExitCode != nil && *ans.ExitCode != 0:
+		return lost(fmt.Sprintf("the generator ended with code %d", *ans.ExitCode))
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return err
+	}
+	if _, err := t.run.ReadEndpoint(); err == nil {
+		return nil
+	}
+	v := a.look(context.WithoutCancel(ctx), st, s, []runs.Dir{*t.run})[0]
+	if jobGone(v) {
+		return lost("the service's job ended while it was loaded: " + orWord(v.state.Cause, v.state.SchedState))
+	}
+	return nil
+}
