@@ -76,15 +76,19 @@ type signalError struct{ sig syscall.Signal }
 func (e *signalError) Error() string { return "interrupted by " + e.sig.String() }
 
 // withSignals cancels the context on the first SIGINT or SIGTERM. From then on
-// signals act as the system's default has it, so the second one kills.
-func withSignals() (context.Context, context.CancelFunc) {
+// signals act as the system's default has it, so the second one kills. Inside
+// a job the second one is expected: the scheduler and the supervisor both
+// send it, and only KILL ends a drain there.
+func withSignals(inJob bool) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	ch := make(chan os.Signal, 1)
 	signal.Notify(ch, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
 		select {
 		case s := <-ch:
-			signal.Stop(ch)
+			if !inJob {
+				signal.Stop(ch)
+			}
 			sig, ok := s.(syscall.Signal)
 			if !ok {
 				sig = syscall.SIGTERM

@@ -6,7 +6,7 @@ package main
 import "os"
 
 func main() {
-	ctx, stop := withSignals()
+	ctx, stop := withSignals(len(os.Args) > 1 && os.Args[1] == "node")
 	code := run(ctx, os.Args[1:], osEnv(), streams{os.Stdin, os.Stdout, os.Stderr})
 	stop()
 	os.Exit(code)

@@ -207,6 +207,7 @@ func (a *app) draftStart(st runs.Store, s siteOf, o *startOptions, fs *pflag.Fla
 	if d.header, err = services.SiteHeader(sd.Job, s.Site); err != nil {
 		return nil, err
 	}
+	d.Plan.TimeLimitS = d.header.Time.Seconds()
 	d.header.JobName, d.header.Comment = d.intent.JobName, "aifbench:"+id
 	d.header.Output, d.header.Chdir = filepath.Join(slurm.EscapePath(dir), runs.LogsDir, "slurm.out"), dir
 	if d.script, err = services.JobScript(d.header, s.Site, bin, []string{"node", "run", "--run", dir}); err != nil {

@@ -261,7 +261,7 @@ func draftVLLM(params Params, c Context) (Draft, error) {
 		LoadCPUs: p.LoadCPUs, TelemetryPeriodS: 2, StopGraceS: 20, ReadyTimeoutS: p.ReadyTimeout.Seconds(), Exposure: exposure,
 		Procs: []node.Proc{{
 			Name: "vllm", Script: "engine.sh", ExtraPorts: []string{"MASTER"}, SendKey: true, AllNodes: several, MetricsPath: "/metrics",
-			Ready: node.Probe{Paths: []string{"/health", "/v1/models"}, Model: p.ServedName},
+			Ready: node.Probe{Paths: []string{"/health", "/v1/models"}, Model: p.ServedName, VersionPath: "/version"},
 		}},
 	}
 	return d, nil
