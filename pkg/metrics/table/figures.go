@@ -1,6 +1,9 @@
 package table
 
 import (
+	"fmt"
+	"strings"
+
 	"aifbench/pkg/metrics/figure"
 	"aifbench/pkg/metrics/result"
 )
@@ -86,6 +89,7 @@ func columns(r *result.Result) *Table {
 	for _, p := range r.Curve {
 		sets, labels = append(sets, p.Figures), append(labels, p.Label)
 	}
+	why := absences{at: map[string][]string{}}
 	for _, name := range all.Names() {
 		row := []any{name, unit(all[name])}
 		for i, set := range sets {
@@ -96,13 +100,40 @@ func columns(r *result.Result) *Table {
 			default:
 				row = append(row, figureValue(f))
 				if f.Value == nil {
-					t.Note("%s at %s is null: %s", name, labels[i], f.Reason)
+					why.add(name, labels[i], f.Reason)
 				}
 			}
 		}
 		t.Row(row...)
 	}
+	why.note(t)
 	return t
+}
+
+// absences gathers missing values by reason: one line a reason, since a short
+// run lacks the same quantiles at every point.
+type absences struct {
+	reasons []string
+	at      map[string][]string
+}
+
+func (a *absences) add(name, point, reason string) {
+	if _, ok := a.at[reason]; !ok {
+		a.reasons = append(a.reasons, reason)
+	}
+	a.at[reason] = append(a.at[reason], name+" at "+point)
+}
+
+func (a *absences) note(t *Table) {
+	for _, r := range a.reasons {
+		where := a.at[r]
+		more := ""
+		if len(where) > 3 {
+			more = fmt.Sprintf(" and %d more", len(where)-3)
+			where = where[:3]
+		}
+		t.Note("null, %s: %s%s", r, strings.Join(where, ", "), more)
+	}
 }
 
 func figureValue(f figure.Figure) Cell {

@@ -307,7 +307,7 @@ func TestFiguresCurve(t *testing.T) {
 		`send_lateness_p50_ms       ms      0.25    1.25`,
 		`send_lateness_p99_ms       ms         -      99`,
 		`gpu_memory_used_max_bytes        38 GiB  38 GiB`,
-		`send_lateness_p99_ms at c=1 is null: 900 samples, quantile 0.99 needs 1000`, ``,
+		`null, 900 samples, quantile 0.99 needs 1000: send_lateness_p99_ms at c=1`, ``,
 	}, "\n")
 	if got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
