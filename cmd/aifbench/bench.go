@@ -324,6 +324,11 @@ func (a *app) prepareBench(st runs.Store, s siteOf, o *benchOptions, cmd *cobra.
 	if err != nil {
 		return runs.Dir{}, err
 	}
+	if c, ok := cfg.(interface{ Unsupported() []string }); ok {
+		for _, w := range c.Unsupported() {
+			a.warn("%s", w)
+		}
+	}
 	raw, err := json.Marshal(cfg)
 	if err != nil {
 		return runs.Dir{}, fmt.Errorf("prepare bench: %w", err)

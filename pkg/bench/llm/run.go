@@ -136,6 +136,16 @@ func newMeta(cfg Config, env load.Env) (meta, error) {
 	return m, nil
 }
 
+// Unsupported lists what the figures of a run of this configuration will lack,
+// so that a user learns it before the run and not after.
+func (c Config) Unsupported() []string {
+	var out []string
+	for _, w := range foretell(c) {
+		out = append(out, w.Message)
+	}
+	return out
+}
+
 // foretell says before the start which quantiles the number of requests cannot
 // support.
 func foretell(cfg Config) []result.Warning {
