@@ -52,7 +52,7 @@ type Figure struct {
 type Set map[string]Figure
 
 // Tables lists the parts of the table of figures, one file a service.
-func tables() [][]Def { return [][]Def{common, llm, vector, fs, node} }
+func tables() [][]Def { return [][]Def{every, llm, vector, fs, node} }
 
 // All returns every definition in a fixed order.
 func All() []Def { return slices.Concat(tables()...) }

@@ -22,7 +22,6 @@ type Config struct {
 	path string
 }
 
-
 // ParseConfig reads a configuration file strictly: an unknown key is an error
 // that names file, line and column. Every error is reported, not the first.
 func ParseConfig(path string, raw []byte) (Config, error) {

@@ -1,7 +1,7 @@
 package figure
 
-// common holds the figures that every kind of load reports.
-var common = []Def{
+// every holds the figures that every kind of load reports.
+var every = []Def{
 	{"operations_ok_count", "count", Neutral, "Operations whose answer was complete and validated.", ""},
 	{"operations_failed_count", "count", Lower, "Operations that ended in an error of any class.", ""},
 	{"error_ratio", "ratio", Lower, "operations_failed_count over all operations of the window.", ""},
