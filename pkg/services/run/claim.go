@@ -1,10 +1,13 @@
 package run
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -22,7 +25,43 @@ type Holder struct {
 	Run           string    `json:"run"`
 	Host          string    `json:"host"`
 	PID           int       `json:"pid"`
-	Time          time.Time `json:"time"`
+	// Started is the process's start in clock ticks since boot: a reused pid
+	// is not the holder. 0 when it could not be read.
+	Started int64     `json:"started_ticks"`
+	Time    time.Time `json:"time"`
+}
+
+// ProcessStart reads the start of a process of this host in clock ticks since
+// boot; 0 when there is no such process.
+func ProcessStart(pid int) int64 {
+	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	// The name in parentheses may hold anything; start time is field 22.
+	fields := strings.Fields(string(raw[bytes.LastIndexByte(raw, ')')+1:]))
+	if len(fields) < 20 || fields[0] == "Z" {
+		return 0
+	}
+	n, err := strconv.ParseInt(fields[19], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
+
+// HoldsClaim tells whether the claim of name is still runID's. A shell that
+// was stopped for long, or whose clock is off, may have lost it to another.
+func (s Store) HoldsClaim(name, runID string) (bool, error) {
+	var held Holder
+	err := ReadJSON(filepath.Join(s.ClaimsDir(), fileWord(name), "holder.json"), &held)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("claim %s: %w", name, err)
+	}
+	return held.Run == runID, nil
 }
 
 // ErrClaimed says that another run holds the claim.
@@ -47,7 +86,7 @@ func (s Store) TakeClaim(name, runID string, now time.Time) (Claim, error) {
 	if err != nil {
 		host = "unknown"
 	}
-	h := Holder{SchemaVersion: SchemaVersion, Run: runID, Host: host, PID: os.Getpid(), Time: now.UTC()}
+	h := Holder{SchemaVersion: SchemaVersion, Run: runID, Host: host, PID: os.Getpid(), Started: ProcessStart(os.Getpid()), Time: now.UTC()}
 	tmp, err := os.MkdirTemp(dir, ".new-*")
 	if err != nil {
 		return Claim{}, fmt.Errorf("claim %s: %w", name, err)
@@ -89,6 +128,14 @@ func (s Store) BreakClaim(name, runID string) error {
 	if held.Run != runID {
 		return nil
 	}
+	mine, err := soleBreaker(path, runID)
+	if err != nil {
+		return fmt.Errorf("break claim %s: %w", name, err)
+	}
+	// Read again: only now is it certain that the claim stays while we look.
+	if holds, err := s.HoldsClaim(name, runID); err != nil || !holds || !mine {
+		return err
+	}
 	trash, err := os.MkdirTemp(s.ClaimsDir(), ".old-*")
 	if err != nil {
 		return fmt.Errorf("break claim %s: %w", name, err)
@@ -98,4 +145,32 @@ func (s Store) BreakClaim(name, runID string) error {
 		return fmt.Errorf("break claim %s: %w", name, err)
 	}
 	return nil
+}
+
+// breakerPatience is how long another breaker may take for two system calls.
+const breakerPatience = time.Minute
+
+// soleBreaker makes this process the only one that may break runID's claim.
+// The mark lies inside the claim, so it goes with it; and since a shell that
+// was slow may make it inside a successor's claim, whose holder it does not
+// name, the caller reads the holder once more.
+func soleBreaker(path, runID string) (bool, error) {
+	mark := filepath.Join(path, "broken-"+fileWord(runID))
+	err := os.Mkdir(mark, 0o700)
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, os.ErrNotExist): // gone: another one was faster
+		return false, nil
+	case !errors.Is(err, os.ErrExist):
+		return false, err
+	}
+	info, err := os.Stat(mark)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return time.Since(info.ModTime()) > breakerPatience, nil // that breaker was killed in between
 }

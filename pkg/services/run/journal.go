@@ -19,7 +19,7 @@ const (
 	EventDoubtful      = "doubtful"       // sbatch's answer could not be trusted: message
 	EventRefused       = "refused"        // the scheduler or site said no: message
 	EventObserved      = "observed"       // state, reason, node as the scheduler said
-	EventAbsent        = "absent"         // the scheduler did not list it; its end is not on record yet
+	EventAbsent        = "absent"         // no longer live in the queue; its end is not certain yet: state
 	EventReady         = "ready"          // the endpoint is published
 	EventStopRequested = "stop_requested" // a user asked the job to end
 	EventJobEnded      = "job_ended"      // the job is over for certain: state, cause, exit_code
@@ -97,6 +97,7 @@ func (d Dir) Events() ([]Event, []error) {
 // were written in.
 type State struct {
 	Prepared      bool // script on disk
+	PreparedAt    time.Time
 	Doubtful      bool // submission answered doubtfully and nothing was found yet
 	Refused       string
 	JobID         string
@@ -130,9 +131,9 @@ func (d Dir) State() State {
 	for _, e := range events {
 		switch e.Kind {
 		case EventIntent:
-			s.Prepared = true
+			s.Prepared, s.PreparedAt = true, e.Time
 		case EventDoubtful:
-			s.Doubtful = s.JobID == ""
+			s.Doubtful, s.PreparedAt = s.JobID == "", e.Time
 		case EventRefused:
 			s.Refused = e.Message
 		case EventSubmitted:
@@ -151,6 +152,9 @@ func (d Dir) State() State {
 		case EventAbsent:
 			if s.AbsentSince.IsZero() {
 				s.AbsentSince = e.Time
+			}
+			if e.State != "" {
+				s.SchedState, s.Reason = e.State, e.Reason
 			}
 		case EventReady:
 			s.ReadyAt = e.Time
@@ -177,6 +181,9 @@ func (d Dir) State() State {
 			}
 			s.Reason = e.Message
 		}
+	}
+	if s.JobID != "" {
+		s.Refused = "" // there is a job, whatever went wrong after it was made
 	}
 	return s
 }

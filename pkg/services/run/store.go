@@ -23,7 +23,7 @@ func (s Store) ClaimsDir() string { return filepath.Join(s.Home, "claims") }
 
 // Create makes the directory of a new run by one atomic mkdir and writes its
 // key and intent. The error wraps os.ErrExist when the id is taken.
-func (s Store) Create(in Intent) (Dir, error) {
+func (s Store) Create(in Intent) (_ Dir, err error) {
 	if !ValidID(in.ID) {
 		return Dir{}, fmt.Errorf("create run: %q is not a run id", in.ID)
 	}
@@ -41,6 +41,12 @@ func (s Store) Create(in Intent) (Dir, error) {
 	if err := os.Mkdir(d.Path, 0o700); err != nil {
 		return Dir{}, fmt.Errorf("create run: %w", err)
 	}
+	// Half a run would be reported as damaged for ever.
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(d.Path))
+		}
+	}()
 	for _, sub := range []string{JournalDir, RequestsDir, SentinelDir, DoorsDir, LogsDir, TelemetryDir} {
 		if err := os.Mkdir(d.File(sub), 0o700); err != nil {
 			return Dir{}, fmt.Errorf("create run: %w", err)
