@@ -135,8 +135,19 @@ func showTable(d *showDoc) *table.Table {
 	t := table.New("what", "value", "origin")
 	st := d.Status
 	for _, kv := range [][2]string{
-		{"run", st.Run}, {"directory", d.Dir}, {"service", st.Service}, {"engine", st.Engine}, {"job", st.JobID}, {"state", st.State}, {"why not ready", st.Why},
-		{"node", st.Node}, {"address", st.Address}, {"exposure", st.Exposure}, {"created", d.Intent.Created.UTC().Format(time.RFC3339)}, {"site", d.Intent.Site}, {"target", d.Intent.Target},
+		{"run", st.Run},
+		{"directory", d.Dir},
+		{"service", st.Service},
+		{"engine", st.Engine},
+		{"job", st.JobID},
+		{"state", st.State},
+		{"why not ready", st.Why},
+		{"node", st.Node},
+		{"address", st.Address},
+		{"exposure", st.Exposure},
+		{"created", d.Intent.Created.UTC().Format(time.RFC3339)},
+		{"site", d.Intent.Site},
+		{"target", d.Intent.Target},
 	} {
 		if kv[1] != "" {
 			t.Row(kv[0], kv[1])

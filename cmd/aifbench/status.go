@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"aifbench/pkg/metrics/result"
+	"aifbench/pkg/services"
 	runs "aifbench/pkg/services/run"
 	"aifbench/pkg/slurm"
 )
@@ -77,10 +78,10 @@ func (v view) start(r *row) {
 		r.State, r.Why, r.Code = stateRefused, s.Refused, exitBad
 	case s.Ended:
 		r.State, r.Why, r.Code = stateStopped, "stopped "+s.EndedAt.UTC().Format(time.RFC3339), exitOK
-		if s.Cause != "" && s.StopRequested.IsZero() {
+		if s.Cause != "" && s.Cause != string(slurm.CauseCancelled) && (s.StopRequested.IsZero() || s.EndedItself) {
 			r.State, r.Why, r.Code = s.SchedState, "ended: "+s.Cause, exitBad
 		}
-	case s.JobEnded && complete && epErr == nil:
+	case s.JobEnded && complete && epErr == nil && keepsReady(r.Service):
 		r.State, r.Ready, r.Code, r.Why = "COMPLETED", true, exitOK, ""
 		r.Address = ep.DataDir
 	case s.JobEnded && !s.StopRequested.IsZero():
@@ -100,10 +101,16 @@ func (v view) start(r *row) {
 		r.Code, r.Why = exitInfra, "the scheduler cannot tell"
 	case v.obs != nil && v.obs.Presence == slurm.Absent:
 		r.State, r.Code, r.Why = stateUnknown, exitInfra, "gone from the queue, its end is not on record yet"
-	case v.obs != nil && v.obs.ReasonKind == slurm.ReasonFatal:
+	case v.blocked():
 		r.Code, r.Why = exitBad, fmt.Sprintf("blocked for ever: %s; stop it and change what it asks for", v.obs.Reason)
+	case v.obs != nil && v.obs.ReasonKind == slurm.ReasonFatal:
+		r.Why = fmt.Sprintf("may be blocked for ever: %s; look again", v.obs.Reason)
 	case !s.StopRequested.IsZero():
 		r.Why = "asked to end"
+	case v.obs != nil && v.obs.State != slurm.Running && epErr == nil:
+		// What a killed supervisor left behind, or one that is going down: a
+		// job that is not running serves nobody.
+		r.Address, r.Why = "", "its job is "+string(v.obs.State)
 	case epErr == nil:
 		r.Ready, r.Code = true, exitOK
 	case s.SchedState == string(slurm.Running):
@@ -111,6 +118,17 @@ func (v view) start(r *row) {
 	default:
 		r.Why = "waiting for the scheduler"
 	}
+}
+
+// keepsReady tells whether a run of the service is ready without its job.
+func keepsReady(service string) bool {
+	svc, err := services.Lookup(service)
+	return err == nil && svc.KeepsReady
+}
+
+// blocked tells that the job will never start as it is: seen twice.
+func (v view) blocked() bool {
+	return v.obs != nil && v.obs.Cause == slurm.CauseBlocked && !v.obs.Ended
 }
 
 // endedWhy names the cause of an end nobody asked for.
@@ -177,8 +195,10 @@ func (v view) bench(r *row) {
 		r.Code, r.Why = exitBad, endedWhy(v.state, sent)+"; no result"
 	case v.obsErr != nil:
 		r.State, r.Code, r.Why = orWord(r.State, stateUnknown), exitInfra, "the scheduler does not answer: "+v.obsErr.Error()
-	case v.obs != nil && v.obs.ReasonKind == slurm.ReasonFatal:
+	case v.blocked():
 		r.Code, r.Why = exitBad, fmt.Sprintf("blocked for ever: %s; stop it and change what it asks for", v.obs.Reason)
+	case v.lost != "":
+		r.State, r.Code, r.Why = "FAILED", exitBad, v.lost
 	case sent != nil:
 		r.State, r.Why = stateRunning, "measuring"
 	default:

@@ -21,10 +21,10 @@ type Claim struct {
 
 // Holder is holder.json of a claim.
 type Holder struct {
-	SchemaVersion int       `json:"schema_version"`
-	Run           string    `json:"run"`
-	Host          string    `json:"host"`
-	PID           int       `json:"pid"`
+	SchemaVersion int    `json:"schema_version"`
+	Run           string `json:"run"`
+	Host          string `json:"host"`
+	PID           int    `json:"pid"`
 	// Started is the process's start in clock ticks since boot: a reused pid
 	// is not the holder. 0 when it could not be read.
 	Started int64     `json:"started_ticks"`
