@@ -52,6 +52,7 @@ type app struct {
 	siteName   string
 	configPath string
 	home       string
+	emitted    bool // stdout has its one document
 	log        *slog.Logger
 }
 

@@ -66,7 +66,7 @@ var precedence = []int{exitUsage, exitNotFound, exitGuard, exitRefused, exitInfr
 func weigh(codes ...int) int {
 	for _, p := range precedence {
 		for _, c := range codes {
-			if c == p {
+			if c == p && c != exitOK {
 				return c
 			}
 		}
@@ -214,7 +214,7 @@ type errorBody struct {
 }
 
 // finish reports err and returns the exit code: one line on stderr, and under
-// -o json the error document on stdout.
+// -o json the error document on stdout, unless a document is there already.
 func (a *app) finish(ctx context.Context, err error) int {
 	if err == nil {
 		return exitOK
@@ -227,7 +227,7 @@ func (a *app) finish(ctx context.Context, err error) int {
 	if f.message != "" && f.cause == nil {
 		msg = f.message
 	}
-	if a.output == formatJSON {
+	if a.output == formatJSON && !a.emitted {
 		cause := codeName(f.code)
 		if f.cause != nil {
 			cause = rootCause(f.cause).Error()

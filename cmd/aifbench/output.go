@@ -52,6 +52,7 @@ func (a *app) emit(doc any, tab func() *table.Table) error {
 		if err != nil {
 			return fmt.Errorf("write result: %w", err)
 		}
+		a.emitted = true
 		_, err = fmt.Fprintf(a.out, "%s\n", raw)
 		return err
 	case formatCSV:

@@ -45,6 +45,8 @@ type view struct {
 	obs      *slurm.Observation // nil when the scheduler was not asked
 	obsErr   error
 	warnings []string
+	// lost says why a bench beside a service can no longer end, "" otherwise.
+	lost string
 }
 
 // look reads the journals of runs and asks the scheduler once for all that may
@@ -53,7 +55,7 @@ func (a *app) look(ctx context.Context, st runs.Store, s siteOf, dirs []runs.Dir
 	views := make([]view, len(dirs))
 	groups := map[string][]int{}
 	for i, d := range dirs {
-		views[i] = view{dir: d, state: d.State()}
+		views[i] = view{dir: d, state: d.State(), lost: lostBeside(st, d)}
 		if views[i].state.Live() && d.Intent.JobName != "" && views[i].state.Prepared && !jobOver(views[i]) {
 			groups[d.Intent.Scheduler] = append(groups[d.Intent.Scheduler], i)
 		}
@@ -78,10 +80,10 @@ func (a *app) look(ctx context.Context, st runs.Store, s siteOf, dirs []runs.Dir
 		if len(refs) > 0 {
 			seen, warns, err = sched.Observe(ctx, refs)
 		}
+		a.find(ctx, sched, views, members)
 		for _, i := range members {
 			v := &views[i]
-			if v.state.JobID == "" {
-				a.find(ctx, sched, v)
+			if v.state.JobID == "" || v.obs != nil {
 				continue
 			}
 			if err != nil {
@@ -102,24 +104,61 @@ func (a *app) look(ctx context.Context, st runs.Store, s siteOf, dirs []runs.Dir
 	return views
 }
 
+// lostBeside tells whether the job that a bench runs in is known to be over.
+// Its own run has no job to ask for.
+func lostBeside(st runs.Store, d runs.Dir) string {
+	if d.Intent.Verb != "bench" || d.Intent.Where != whereBeside {
+		return ""
+	}
+	target, err := runs.Open(filepath.Join(st.RunsDir(), d.Intent.Target))
+	if err != nil {
+		return ""
+	}
+	if s := target.State(); s.JobEnded || s.Ended {
+		return "the service's job ended while it was loaded: " + orWord(s.Cause, s.SchedState)
+	}
+	return ""
+}
+
 // jobOver tells that the run's job was seen to end though the run itself goes
 // on: a prepared data directory needs no job to be ready.
 func jobOver(v view) bool { return v.state.JobEnded }
 
-// find looks a run up whose submission was never confirmed.
-func (a *app) find(ctx context.Context, sched scheduler, v *view) {
-	jobs, err := sched.LookUp(ctx, []string{v.dir.Intent.JobName})
-	if err != nil {
-		v.obsErr = err
+// find looks up the runs whose submission was never confirmed, all in one call.
+func (a *app) find(ctx context.Context, sched scheduler, views []view, members []int) {
+	var names []string
+	for _, i := range members {
+		if views[i].state.JobID == "" {
+			names = append(names, views[i].dir.Intent.JobName)
+		}
+	}
+	if len(names) == 0 {
 		return
 	}
-	if hits := jobs[v.dir.Intent.JobName]; len(hits) > 0 {
-		if err := v.dir.Append(a.now(), runs.Event{Kind: runs.EventSubmitted, JobID: hits[0].JobID, Message: "found by name"}); err != nil {
+	jobs, err := sched.LookUp(ctx, names)
+	for _, i := range members {
+		v := &views[i]
+		if v.state.JobID != "" {
+			continue
+		}
+		hits := jobs[v.dir.Intent.JobName]
+		if len(hits) == 0 {
+			v.obsErr = err
+			continue
+		}
+		hit := hits[0]
+		for _, h := range hits {
+			// A rejected sbatch leaves a FAILED record: the live job is the run's.
+			if hit.State.Terminal() && !h.State.Terminal() {
+				hit = h
+			}
+		}
+		if err := v.dir.Append(a.now(), runs.Event{Kind: runs.EventSubmitted, JobID: hit.JobID, Message: "found by name"}); err != nil {
 			v.warnings = append(v.warnings, err.Error())
 		}
 		v.state = v.dir.State()
-		o := slurm.Observation{Name: hits[0].Name, JobID: hits[0].JobID, Presence: slurm.Present, State: hits[0].State, Reason: hits[0].Reason, Nodes: hits[0].Nodes}
-		if hits[0].State.Terminal() {
+		o := slurm.Observation{Name: hit.Name, JobID: hit.JobID, Presence: slurm.Present, State: hit.State, Reason: hit.Reason, Nodes: hit.Nodes}
+		if hit.State.Terminal() {
 			o.Presence = slurm.Absent
 		}
 		v.obs = &o
@@ -136,10 +175,20 @@ func (a *app) note(v *view) {
 		if o.CancelledBy != nil {
 			e.Message = fmt.Sprintf("cancelled by uid %d", *o.CancelledBy)
 		}
-	case o.Presence == slurm.Present && (string(o.State) != v.state.SchedState || o.Reason != v.state.Reason || (o.Nodes != "" && o.Nodes != v.state.Node)):
-		e = runs.Event{Kind: runs.EventObserved, State: string(o.State), Reason: o.Reason, Node: o.Nodes, Cause: string(o.Cause)}
-	case o.Presence == slurm.Absent && v.state.AbsentSince.IsZero():
-		e = runs.Event{Kind: runs.EventAbsent, State: string(o.State), Cause: string(o.Cause)}
+	case o.Presence == slurm.Absent || o.State.Terminal():
+		// Out of the queue, or about to be: from when on is what tells a late
+		// record, or a requeue, from a lost job.
+		if !v.state.AbsentSince.IsZero() {
+			return
+		}
+		e = runs.Event{Kind: runs.EventAbsent, State: string(o.State), Reason: o.Reason}
+	case o.Presence == slurm.Present && (string(o.State) != v.state.SchedState || o.Reason != v.state.Reason || !v.state.AbsentSince.IsZero() ||
+		(o.ReasonKind == slurm.ReasonFatal) == v.state.BlockedSince.IsZero() || (o.Nodes != "" && o.Nodes != v.state.Node)):
+		e = runs.Event{Kind: runs.EventObserved, State: string(o.State), Reason: o.Reason, Node: o.Nodes}
+		if o.ReasonKind == slurm.ReasonFatal {
+			// The first sight is noted, so that the next command has its second.
+			e.Cause = string(slurm.CauseBlocked)
+		}
 	default:
 		return
 	}
