@@ -300,11 +300,18 @@ func (a *app) launch(ctx context.Context, st runs.Store, s siteOf, o *startOptio
 	for {
 		_, err := st.TakeClaim(claim, d.intent.ID, a.now())
 		if err == nil {
+			if twin, ok := a.liveTwin(ctx, st, s, d, o.fresh); ok {
+				return twin, true, st.BreakClaim(claim, d.intent.ID)
+			}
 			dir, err := a.prepare(st, s, d)
+			if err == nil {
+				err = a.keepClaim(st, dir, claim)
+			}
 			if err == nil {
 				err = a.submit(ctx, st, s, dir, d.header, false)
 			}
-			if err != nil && !errors.Is(err, slurm.ErrDoubtful) {
+			// A claim is given back only when there is certainly no job.
+			if err != nil && !errors.Is(err, slurm.ErrDoubtful) && (dir.Path == "" || dir.State().JobID == "" && !errors.Is(err, errJobMade)) {
 				err = errors.Join(err, st.BreakClaim(claim, d.intent.ID))
 			}
 			return dir, false, err
@@ -331,6 +338,54 @@ func (a *app) launch(ctx context.Context, st runs.Store, s siteOf, o *startOptio
 	}
 }
 
+// errJobMade: there is a job, and something after its submission went wrong.
+var errJobMade = errors.New("the job was made")
+
+// liveTwin finds a live run of the same parameters that holds no claim of this
+// name: one that --new started, or whose claim was lost.
+func (a *app) liveTwin(ctx context.Context, st runs.Store, s siteOf, d *draft, fresh bool) (runs.Dir, bool) {
+	if fresh {
+		return runs.Dir{}, false
+	}
+	all, _, err := st.List()
+	if err != nil {
+		return runs.Dir{}, false // prepare meets the same trouble and says so
+	}
+	var same []runs.Dir
+	for _, r := range all {
+		if r.Intent.Verb == "start" && r.Intent.ParamsHash == d.intent.ParamsHash && r.Intent.Site == s.Name && r.State().Live() {
+			same = append(same, r)
+		}
+	}
+	for _, v := range a.look(ctx, st, s, same) {
+		if v.state.JobID != "" && a.holds(v) {
+			return v.dir, true
+		}
+	}
+	return runs.Dir{}, false
+}
+
+// holds tells whether a run with a job is still live: it may run, wait, be
+// blocked in the queue, or be ready without a job.
+func (a *app) holds(v view) bool {
+	r := v.row(a.now())
+	return !v.state.Ended && (!v.state.JobEnded || r.Ready)
+}
+
+// keepClaim makes sure, right before anything is submitted, that no other
+// shell took this one for dead meanwhile.
+func (a *app) keepClaim(st runs.Store, dir runs.Dir, claim string) error {
+	holds, err := st.HoldsClaim(claim, dir.ID())
+	if err == nil && holds {
+		return nil
+	}
+	const why = "another shell took this start for dead and took it over"
+	if err == nil {
+		err = fail(exitInfra, "run", why, "run the same command again: it reports the live run")
+	}
+	return errors.Join(err, dir.Append(a.now(), runs.Event{Kind: runs.EventRefused, Message: why}))
+}
+
 // claimPatience is how long a claim without a run directory is believed when
 // its holder cannot be seen.
 const claimPatience = 3 * time.Minute
@@ -341,9 +396,10 @@ func (a *app) holder(ctx context.Context, st runs.Store, s siteOf, h runs.Holder
 	if h.Run == "" {
 		return runs.Dir{}, false, nil
 	}
+	first := a.now()
 	for {
 		dir, err := runs.Open(filepath.Join(st.RunsDir(), h.Run))
-		working := a.alive(h)
+		working := a.alive(h, a.now().Sub(first))
 		switch {
 		case err != nil && working:
 		case errors.Is(err, runs.ErrNotFound), errors.Is(err, runs.ErrDamaged):
@@ -356,9 +412,7 @@ func (a *app) holder(ctx context.Context, st runs.Store, s siteOf, h runs.Holder
 			case !state.Live():
 				return dir, false, nil
 			case state.JobID != "":
-				v := a.look(ctx, st, s, []runs.Dir{dir})[0]
-				r := v.row(a.now())
-				return dir, r.Code == exitOK && r.State != stateStopped || r.Code == exitNotReady || r.Code == exitInfra, nil
+				return dir, a.holds(a.look(ctx, st, s, []runs.Dir{dir})[0]), nil
 			case working:
 			case !state.Prepared:
 				return dir, false, dir.Append(a.now(), runs.Event{Kind: runs.EventRefused, Message: "the shell that started it ended before it submitted"})
@@ -374,24 +428,33 @@ func (a *app) holder(ctx context.Context, st runs.Store, s siteOf, h runs.Holder
 	}
 }
 
-// alive tells whether the shell that took a claim may still be at work.
-func (a *app) alive(h runs.Holder) bool {
+// alive tells whether the shell that took a claim may still be at work. One on
+// another host cannot be seen, and its clock may be off, so it is watched for
+// as long as it may need; a claim of an hour ago is old by any clock.
+func (a *app) alive(h runs.Holder, watched time.Duration) bool {
 	if h.Host != a.hostname {
-		return a.now().Sub(h.Time) < claimPatience
+		return watched < claimPatience && a.now().Sub(h.Time) < time.Hour
 	}
-	raw, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", h.PID))
-	return err == nil && len(raw) > 0 && a.now().Sub(h.Time) < time.Hour
+	started := runs.ProcessStart(h.PID)
+	return started != 0 && (h.Started == 0 || started == h.Started)
 }
 
 // prepare writes the run directory: everything the job needs, before sbatch.
-func (a *app) prepare(st runs.Store, s siteOf, d *draft) (runs.Dir, error) {
+func (a *app) prepare(st runs.Store, s siteOf, d *draft) (dir runs.Dir, err error) {
 	if err := a.installBinary(d.intent.Binary.Path); err != nil {
 		return runs.Dir{}, err
 	}
-	dir, err := st.Create(d.intent)
+	dir, err = st.Create(d.intent)
 	if err != nil {
 		return runs.Dir{}, err
 	}
+	// Half a run would be reported for ever, and nothing of it was submitted.
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(dir.Path))
+			dir = runs.Dir{}
+		}
+	}()
 	for name, text := range d.scripts {
 		if err := runs.WriteExecutable(dir.File(name), text); err != nil {
 			return dir, err
@@ -415,7 +478,7 @@ func (a *app) submit(ctx context.Context, st runs.Store, s siteOf, dir runs.Dir,
 		}
 	}
 	note := func(e runs.Event) error { return dir.Append(a.now(), e) }
-	_, err = slurm.SubmitOnce(ctx, sched, slurm.Submission{ScriptPath: dir.File(runs.ScriptFile), JobName: dir.Intent.JobName, Dir: dir.Path}, slurm.Journal{
+	receipt, err := slurm.SubmitOnce(ctx, stoppable{sched, dir}, slurm.Submission{ScriptPath: dir.File(runs.ScriptFile), JobName: dir.Intent.JobName, Dir: dir.Path}, slurm.Journal{
 		Intent: func(context.Context) error { return note(runs.Event{Kind: runs.EventIntent}) },
 		Submitted: func(_ context.Context, r slurm.Receipt) error {
 			return note(runs.Event{Kind: runs.EventSubmitted, JobID: r.JobID, Cluster: r.Cluster})
@@ -429,10 +492,43 @@ func (a *app) submit(ctx context.Context, st runs.Store, s siteOf, dir runs.Dir,
 			return nil
 		},
 	}, slurm.OnceOptions{Resume: resume, Now: a.now})
-	if err != nil && !errors.Is(err, slurm.ErrDoubtful) && ctx.Err() == nil {
-		err = errors.Join(err, note(runs.Event{Kind: runs.EventRefused, Message: err.Error()}))
+	switch {
+	case receipt.JobID != "" && err != nil:
+		// There is a job: what failed is a note about it, or a look at twins.
+		if dir.State().JobID == "" {
+			if nerr := note(runs.Event{Kind: runs.EventSubmitted, JobID: receipt.JobID, Cluster: receipt.Cluster}); nerr != nil {
+				return &failure{
+					code: exitInfra, layer: "storage", message: fmt.Sprintf("job %s was made and could not be noted", receipt.JobID), cause: errors.Join(errJobMade, err, nerr),
+					evidence: dir.Path, advice: "make room, then run the same command again: it finds the job by its name",
+				}
+			}
+		}
+		a.warn("job %s: %v", receipt.JobID, err)
+		err = nil
+	case err != nil && !errors.Is(err, slurm.ErrDoubtful):
+		return errors.Join(err, note(runs.Event{Kind: runs.EventRefused, Message: err.Error()}))
+	case err != nil:
+		return err
+	}
+	if s := dir.State(); !s.StopRequested.IsZero() {
+		// A stop that came while sbatch ran could not know the job.
+		err = fail(exitRefused, "run", "run "+dir.ID()+" was stopped while it was submitted", "start it again if it is wanted")
+		return errors.Join(err, sched.Cancel(ctx, []string{receipt.JobID}))
 	}
 	return err
+}
+
+// stoppable submits nothing for a run that a user stopped meanwhile.
+type stoppable struct {
+	scheduler
+	dir runs.Dir
+}
+
+func (s stoppable) Submit(ctx context.Context, sub slurm.Submission) (slurm.Receipt, error) {
+	if !s.dir.State().StopRequested.IsZero() {
+		return slurm.Receipt{}, &slurm.Refused{Reason: "the run was stopped before it was submitted", Advice: "start it again if it is wanted"}
+	}
+	return s.scheduler.Submit(ctx, sub)
 }
 
 // preflight catches what would be accepted and never run.

@@ -78,7 +78,7 @@ func (v view) start(r *row) {
 		r.State, r.Why, r.Code = stateRefused, s.Refused, exitBad
 	case s.Ended:
 		r.State, r.Why, r.Code = stateStopped, "stopped "+s.EndedAt.UTC().Format(time.RFC3339), exitOK
-		if s.Cause != "" && s.Cause != string(slurm.CauseCancelled) && (s.StopRequested.IsZero() || s.EndedItself) {
+		if s.Cause != "" && s.StopRequested.IsZero() {
 			r.State, r.Why, r.Code = s.SchedState, "ended: "+s.Cause, exitBad
 		}
 	case s.JobEnded && complete && epErr == nil && keepsReady(r.Service):

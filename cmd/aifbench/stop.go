@@ -12,6 +12,7 @@ import (
 	"aifbench/pkg/metrics/table"
 	"aifbench/pkg/services"
 	runs "aifbench/pkg/services/run"
+	"aifbench/pkg/services/site"
 	"aifbench/pkg/slurm"
 )
 
@@ -87,7 +88,14 @@ func runStop(ctx context.Context, a *app, o *stopOptions) error {
 	if err != nil {
 		return err
 	}
-	views, err := a.requestStop(ctx, st, s, dirs)
+	bound := o.timeout
+	if o.noWait {
+		bound = min(bound, time.Minute)
+	}
+	// scancel is repeated while the controller is away: not for ever.
+	askCtx, cancel := context.WithTimeout(ctx, bound)
+	views, err := a.requestStop(askCtx, st, s, dirs)
+	cancel()
 	if err != nil {
 		return err
 	}
@@ -128,7 +136,18 @@ func (a *app) toStop(st runs.Store, o *stopOptions) ([]runs.Dir, error) {
 		if o.service != "all" && d.Intent.Service != o.service {
 			return nil, usage(fmt.Sprintf("run %s is of %s, not %s", d.ID(), d.Intent.Service, o.service), "aifbench stop "+d.Intent.Service+" --run "+d.ID())
 		}
-		return []runs.Dir{d}, nil
+		out := []runs.Dir{d}
+		all, _, err := st.List()
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range all {
+			// What loads the run must have ended before its data goes.
+			if b.Intent.Target == d.ID() && b.State().Live() {
+				out = append(out, b)
+			}
+		}
+		return out, nil
 	}
 	all, damaged, err := st.List()
 	if err != nil {
@@ -160,7 +179,7 @@ func (a *app) requestStop(ctx context.Context, st runs.Store, s siteOf, dirs []r
 				return nil, err
 			}
 		}
-		if v.dir.Intent.Verb == "bench" {
+		if v.dir.Intent.Verb == "bench" && !a.jobGone(v) {
 			if err := askGenerator(v.dir, "stop"); err != nil {
 				return nil, err
 			}
@@ -182,12 +201,44 @@ func (a *app) requestStop(ctx context.Context, st runs.Store, s siteOf, dirs []r
 }
 
 // jobGone tells that nothing of a run can still run.
-func jobGone(v view) bool {
-	if v.dir.Intent.JobName == "" || v.state.JobEnded || v.state.Ended || v.state.Refused != "" {
+func (a *app) jobGone(v view) bool {
+	switch {
+	case v.state.JobEnded || v.state.Ended || v.state.Refused != "":
+		return true
+	case v.dir.Intent.JobName == "":
+		return a.generatorGone(v)
+	case v.state.JobID != "" || v.obsErr != nil:
+		return false
+	case !v.state.Prepared:
 		return true
 	}
-	// Never submitted, and the scheduler was asked and knows no such name.
-	return v.state.JobID == "" && (!v.state.Prepared || v.obsErr == nil)
+	// The scheduler was asked and knows no such name, but a submission may be
+	// on its way: sbatch may take minutes, and a hung controller makes the job
+	// when it wakes.
+	settle := 4 * time.Minute
+	if v.dir.Intent.Scheduler == site.SchedulerLocal {
+		settle = 5 * time.Second
+	}
+	return a.now().Sub(v.state.PreparedAt) > settle
+}
+
+// generatorGone tells that a generator without a job of its own has ended, or
+// can no longer begin.
+func (a *app) generatorGone(v view) bool {
+	if v.lost != "" {
+		return true
+	}
+	if _, err := os.Stat(v.dir.File(runs.ResultFile)); err == nil {
+		return true
+	}
+	sent, _ := v.sentinel()
+	switch {
+	case sent == nil:
+		return v.dir.Intent.Where == whereHere || v.dir.Intent.Where == ""
+	case sent.Phase == runs.SentinelEnded || sent.Phase == runs.SentinelTruncated:
+		return true
+	}
+	return v.dir.Intent.Where == whereHere && sent.Host == a.hostname && runs.ProcessStart(sent.PID) == 0
 }
 
 func (a *app) awaitEnd(ctx context.Context, st runs.Store, s siteOf, dirs []runs.Dir, timeout time.Duration) ([]view, int, error) {
@@ -197,7 +248,7 @@ func (a *app) awaitEnd(ctx context.Context, st runs.Store, s siteOf, dirs []runs
 		views := a.look(ctx, st, s, dirs)
 		var open []view
 		for _, v := range views {
-			if !jobGone(v) {
+			if !a.jobGone(v) {
 				open = append(open, v)
 			}
 		}
@@ -215,8 +266,7 @@ func (a *app) awaitEnd(ctx context.Context, st runs.Store, s siteOf, dirs []runs
 			}
 			return views, code, nil
 		}
-		d := min(pace.floor, 2*time.Second)
-		if err := a.pause(ctx, open[0].dir, d); err != nil {
+		if err := sleep(ctx, min(pace.floor, max(deadline.Sub(a.now()), 0))); err != nil {
 			return views, exitInternal, err
 		}
 	}
@@ -226,7 +276,7 @@ func (a *app) awaitEnd(ctx context.Context, st runs.Store, s siteOf, dirs []runs
 func (a *app) finishStop(st runs.Store, v view, o *stopOptions) (stopRow, error) {
 	r := stopRow{
 		Run: v.dir.ID(), Service: v.dir.Intent.Service, JobID: v.state.JobID, State: v.state.SchedState, Cause: v.state.Cause,
-		Ended: jobGone(v), Removed: []string{}, Kept: []string{},
+		Ended: a.jobGone(v), Removed: []string{}, Kept: []string{},
 	}
 	if !r.Ended {
 		r.Problem = "not ended yet; run the same command again"
@@ -256,14 +306,21 @@ func (a *app) finishStop(st runs.Store, v view, o *stopOptions) (stopRow, error)
 	}
 	if entries, err := os.ReadDir(v.dir.File(runs.DoorsDir)); err == nil {
 		for _, e := range entries {
-			errs = append(errs, os.Remove(v.dir.File(runs.DoorsDir, e.Name())))
+			if err := os.Remove(v.dir.File(runs.DoorsDir, e.Name())); !errors.Is(err, os.ErrNotExist) {
+				errs = append(errs, err)
+			}
 		}
 	}
 	if !v.state.Ended && len(errs) == 0 {
-		errs = append(errs, v.dir.Append(a.now(), runs.Event{Kind: runs.EventEnded, State: v.state.SchedState, Cause: string(slurm.CauseCancelled)}))
+		e := runs.Event{Kind: runs.EventEnded, State: v.state.SchedState}
+		if v.state.Cause == "" {
+			e.Cause = string(slurm.CauseCancelled) // else the true cause stays
+		}
+		errs = append(errs, v.dir.Append(a.now(), e))
 	}
 	if v.dir.Intent.Verb == "start" {
-		errs = append(errs, st.BreakClaim(v.dir.Intent.Site+"-"+v.dir.Intent.Service+"-"+v.dir.Intent.ParamsHash, v.dir.ID()))
+		claim := v.dir.Intent.Site + "-" + v.dir.Intent.Service + "-" + v.dir.Intent.ParamsHash
+		errs = append(errs, st.BreakClaim(claim, v.dir.ID()), st.BreakClaim(claim+"-"+v.dir.Intent.Nonce, v.dir.ID()))
 	}
 	err := errors.Join(errs...)
 	if err != nil {
