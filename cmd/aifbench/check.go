@@ -67,6 +67,10 @@ func runCheck(ctx context.Context, a *app, o *checkOptions) error {
 		return err
 	}
 	pace := newPace(a, s)
+	if o.interval > 0 && o.interval < pace.floor {
+		a.warn("--interval %s is shorter than the site's %s, which holds", o.interval, pace.floor)
+		o.interval = pace.floor
+	}
 	for {
 		rows, err := a.checkRows(ctx, st, s, o)
 		if err != nil {
@@ -81,7 +85,7 @@ func runCheck(ctx context.Context, a *app, o *checkOptions) error {
 		}
 		code := worstCheck(codes)
 		last := !o.watch || (o.until == untilReady && code == exitOK) || (o.until == untilReady && code == exitBad)
-		if last || o.until == "" {
+		if last || (o.until == "" && a.output != formatJSON) {
 			if err := a.emit(checkDoc{1, "check", rows}, func() *table.Table { return rowsTable(rows) }); err != nil {
 				return err
 			}
@@ -97,6 +101,10 @@ func runCheck(ctx context.Context, a *app, o *checkOptions) error {
 			d = pace.next(rows[0])
 		}
 		if err := sleep(ctx, d); err != nil {
+			if a.output == formatJSON && o.until == "" {
+				// One document, of the last look.
+				err = errors.Join(a.emit(checkDoc{1, "check", rows}, nil), err)
+			}
 			return err
 		}
 	}

@@ -87,13 +87,17 @@ func runClean(ctx context.Context, a *app, o *cleanOptions) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		age := a.now().Sub(d.Intent.Created)
+		since := d.Intent.Created
+		if end := d.State().EndedAt; end.After(since) {
+			since = end // a result of yesterday is not old because its service is
+		}
+		age := a.now().Sub(since)
 		if age < o.age || !over(d) {
 			continue
 		}
 		r := cleanRow{Run: d.ID(), AgeS: age.Round(time.Second).Seconds(), Bytes: sizeOf(d.Path)}
 		if kept := ownedLeft(d); kept != "" {
-			r.Why = "still owns " + kept + "; `aifbench stop` removes it"
+			r.Why = "still owns " + kept + "; `aifbench stop " + d.Intent.Service + " --run " + d.ID() + "` removes it"
 		} else if !o.dryRun {
 			if err := os.RemoveAll(d.Path); err != nil {
 				r.Why = err.Error()

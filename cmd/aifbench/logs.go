@@ -105,7 +105,11 @@ func runLogs(ctx context.Context, a *app, o *logsOptions, ref string) error {
 			a.printLine(f.File, l)
 		}
 	}
-	return a.follow(ctx, dir, o, files)
+	s, err := a.site(nil)
+	if err != nil {
+		return err
+	}
+	return a.follow(ctx, st, s, dir, o, files)
 }
 
 func (a *app) printLine(file, line string) {
@@ -113,13 +117,16 @@ func (a *app) printLine(file, line string) {
 }
 
 // follow prints what is appended until the run has ended or the context does.
-func (a *app) follow(ctx context.Context, dir runs.Dir, o *logsOptions, files []logFile) error {
+func (a *app) follow(ctx context.Context, st runs.Store, s siteOf, dir runs.Dir, o *logsOptions, files []logFile) error {
 	seen := map[string]int64{}
 	for _, f := range files {
 		seen[f.path] = f.offset
 	}
+	w := a.watcher(st, s)
 	for {
-		ended := dir.State().Ended
+		// A killed job writes no end: the scheduler knows.
+		v := w.look(ctx, []runs.Dir{dir})[0]
+		ended := a.jobGone(v)
 		now, err := logFiles(dir, o)
 		if err != nil {
 			return err
@@ -208,6 +215,9 @@ func tail(path string, n int) ([]string, int64, error) {
 // readFrom returns the whole lines after offset and the offset after them.
 func readFrom(path string, offset int64) ([]string, int64, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, offset, nil
+	}
 	if err != nil {
 		return nil, offset, err
 	}

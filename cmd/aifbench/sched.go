@@ -55,7 +55,7 @@ func (a *app) look(ctx context.Context, st runs.Store, s siteOf, dirs []runs.Dir
 	views := make([]view, len(dirs))
 	groups := map[string][]int{}
 	for i, d := range dirs {
-		views[i] = view{dir: d, state: d.State(), lost: lostBeside(st, d)}
+		views[i] = view{dir: d, state: d.State(), lost: a.lostBench(st, d)}
 		if views[i].state.Live() && d.Intent.JobName != "" && views[i].state.Prepared && !jobOver(views[i]) {
 			groups[d.Intent.Scheduler] = append(groups[d.Intent.Scheduler], i)
 		}

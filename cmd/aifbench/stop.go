@@ -238,7 +238,7 @@ func (a *app) generatorGone(v view) bool {
 	case sent.Phase == runs.SentinelEnded || sent.Phase == runs.SentinelTruncated:
 		return true
 	}
-	return v.dir.Intent.Where == whereHere && sent.Host == a.hostname && runs.ProcessStart(sent.PID) == 0
+	return v.dir.Intent.Where == whereHere && v.dir.Intent.Host == a.hostname && runs.ProcessStart(sent.PID) == 0
 }
 
 func (a *app) awaitEnd(ctx context.Context, st runs.Store, s siteOf, dirs []runs.Dir, timeout time.Duration) ([]view, int, error) {

@@ -93,9 +93,14 @@ func runWait(ctx context.Context, a *app, o *waitOptions, ref string) error {
 // The code is 0, 9, or 124; trouble with the scheduler is waited through.
 func (a *app) await(ctx context.Context, st runs.Store, s siteOf, dir runs.Dir, until string, timeout time.Duration) (row, int, error) {
 	deadline := a.now().Add(timeout)
-	pace := newPace(a, s)
+	w := a.watcher(st, s)
+	dirs := []runs.Dir{dir}
+	if service, ok := serviceOf(st, dir); ok {
+		dirs = append(dirs, service)
+	}
 	for {
-		v := a.look(ctx, st, s, []runs.Dir{dir})[0]
+		views := w.look(ctx, dirs)
+		v := views[0]
 		r := v.row(a.now())
 		over := r.State == stateStopped || v.state.Ended
 		switch {
@@ -108,11 +113,16 @@ func (a *app) await(ctx context.Context, st runs.Store, s siteOf, dir runs.Dir, 
 		case r.Code == exitBad:
 			return r, exitBad, nil
 		}
+		if len(views) > 1 && !r.Ready {
+			if err := a.besideFailed(dir, views[1]); err != nil {
+				return r, exitBad, err
+			}
+		}
 		left := deadline.Sub(a.now())
 		if left <= 0 {
 			return r, exitTimeout, nil
 		}
-		if err := a.pause(ctx, dir, min(left, pace.next(r))); err != nil {
+		if err := w.pause(ctx, dir, left); err != nil {
 			return r, exitInternal, err
 		}
 	}
