@@ -180,6 +180,12 @@ func runBench(ctx context.Context, a *app, o *benchOptions, cmd *cobra.Command) 
 		}
 		return a.conclude(dir, res, o.strict)
 	}
+	if errors.Is(err, slurm.ErrDoubtful) {
+		return &failure{
+			code: exitInfra, layer: "scheduler", retryable: true, cause: err, evidence: dir.Path,
+			advice: "`aifbench wait " + dir.ID() + "` looks the job up by its name; `aifbench stop " + o.service + " --run " + dir.ID() + "` gives it up",
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -380,9 +386,22 @@ func (a *app) submitBench(ctx context.Context, st runs.Store, s siteOf, dir runs
 	}
 	h.JobName, h.Comment = dir.Intent.JobName, "aifbench:"+dir.ID()
 	h.Output, h.Chdir = filepath.Join(slurm.EscapePath(dir.Path), runs.LogsDir, "slurm.out"), dir.Path
-	script, err := services.JobScript(h, s.Site, dir.Intent.Binary.Path, []string{"node", "load", "--run", dir.Path})
+	// The supervisor is the batch process here too: the node is watched and the
+	// time limit told from a stop as in every other job.
+	script, err := services.JobScript(h, s.Site, dir.Intent.Binary.Path, []string{"node", "run", "--run", dir.Path})
 	if err != nil {
 		return usage(err.Error(), "change the value that cannot stand in a job script")
+	}
+	plan, load := services.LoadPlan(dir.Intent.Service, dir.Path, h)
+	text, err := services.Render(load)
+	if err != nil {
+		return usage(err.Error(), "change the value that cannot stand in a script")
+	}
+	if err := runs.WriteExecutable(dir.File(load.Name), text); err != nil {
+		return err
+	}
+	if err := runs.WriteJSON(dir.File(runs.PlanFile), plan); err != nil {
+		return err
 	}
 	if err := runs.WriteFile(dir.File(runs.ScriptFile), script); err != nil {
 		return err
@@ -394,17 +413,22 @@ func (a *app) submitBench(ctx context.Context, st runs.Store, s siteOf, dir runs
 // generator to drain and save; the partial result is printed then.
 func (a *app) watchBench(ctx context.Context, st runs.Store, s siteOf, dir runs.Dir, t target, o *benchOptions) error {
 	watchCtx := ctx
+	dirs := []runs.Dir{dir}
 	if t.run != nil {
 		a.say("bench %s: load %s %s", dir.ID(), dir.Intent.Where, t.run.ID())
+		if dir.Intent.Where == whereBeside {
+			dirs = append(dirs, *t.run)
+		}
 	} else {
 		a.say("bench %s: load from %s", dir.ID(), dir.Intent.Where)
 	}
 	asked := false
 	deadline := a.now().Add(o.timeout)
-	pace := newPace(a, s)
+	w := a.watcher(st, s)
 	last := ""
 	for {
-		v := a.look(context.WithoutCancel(ctx), st, s, []runs.Dir{dir})[0]
+		views := w.look(context.WithoutCancel(ctx), dirs)
+		v := views[0]
 		r := v.row(a.now())
 		if r.State == stateDone {
 			res, err := readResult(dir)
@@ -416,8 +440,8 @@ func (a *app) watchBench(ctx context.Context, st runs.Store, s siteOf, dir runs.
 		if r.Code == exitBad {
 			return a.waitFailure(dir, r, exitBad, 0)
 		}
-		if t.run != nil {
-			if err := a.besideFailed(ctx, st, s, dir, t); err != nil {
+		if len(views) > 1 {
+			if err := a.besideFailed(dir, views[1]); err != nil {
 				return err
 			}
 		}
@@ -427,57 +451,22 @@ func (a *app) watchBench(ctx context.Context, st runs.Store, s siteOf, dir runs.
 		}
 		if ctx.Err() != nil && !asked {
 			asked = true
-			word := "stop"
-			if endedByTerm(ctx) {
-				word = "term"
-			}
-			a.say("asked to stop: the generator drains and saves; a second signal kills this shell only")
-			if err := askGenerator(dir, word); err != nil {
-				return err
+			over, err := a.askToStop(ctx, st, s, v)
+			if err != nil || over {
+				return errors.Join(err, context.Cause(ctx))
 			}
 			watchCtx = context.WithoutCancel(ctx)
 			deadline = a.now().Add(2 * time.Minute)
 		}
 		if !a.now().Before(deadline) {
+			if asked {
+				a.warn("bench %s has not saved 2 minutes after it was asked to stop; `aifbench wait %s` waits on", dir.ID(), dir.ID())
+				return context.Cause(ctx)
+			}
 			return a.waitFailure(dir, r, exitTimeout, o.timeout)
 		}
-		d := time.Second
-		if dir.Intent.JobName != "" && v.state.JobID != "" {
-			d = pace.next(r)
-		}
-		if err := a.pause(watchCtx, dir, d); err != nil && watchCtx.Err() == nil {
+		if err := w.pause(watchCtx, dir, time.Second); err != nil && watchCtx.Err() == nil {
 			return err
 		}
 	}
-}
-
-// besideFailed tells when the supervisor refused or lost the generator, or is
-// gone itself.
-func (a *app) besideFailed(ctx context.Context, st runs.Store, s siteOf, dir runs.Dir, t target) error {
-	if dir.Intent.Where != whereBeside {
-		return nil
-	}
-	lost := func(why string) error {
-		if _, err := os.Stat(dir.File(runs.ResultFile)); err == nil {
-			return nil // it was saved after all
-		}
-		return &failure{code: exitBad, layer: "engine", message: fmt.Sprintf("bench %s: %s", dir.ID(), why), advice: "`aifbench logs " + dir.ID() + "` and `aifbench logs " + t.run.ID() + "` show the last lines"}
-	}
-	ans, err := t.run.Answer(dir.ID())
-	switch {
-	case err == nil && ans.State == runs.AnswerFailed:
-		return lost(orWord(ans.Message, "the supervisor could not run the generator"))
-	case err == nil && ans.State == runs.AnswerDone && ans.ExitCode != nil && *ans.ExitCode != 0:
-		return lost(fmt.Sprintf("the generator ended with code %d", *ans.ExitCode))
-	case err != nil && !errors.Is(err, os.ErrNotExist):
-		return err
-	}
-	if _, err := t.run.ReadEndpoint(); err == nil {
-		return nil
-	}
-	v := a.look(context.WithoutCancel(ctx), st, s, []runs.Dir{*t.run})[0]
-	if jobGone(v) {
-		return lost("the service's job ended while it was loaded: " + orWord(v.state.Cause, v.state.SchedState))
-	}
-	return nil
 }

@@ -45,7 +45,7 @@ func (l *lab) needs(parts ...string) {
 // vllm are the arguments of a real vLLM that needs no GPU and no network.
 func (l *lab) vllm(more ...string) []string {
 	args := []string{
-		"--vllm-command", l.cache("vllm/fast/vllm"), "--model", l.cache("model"), "--served-name", "tiny", "--max-model-len", "2048", "--dtype", "bfloat16", "--gpus", "0",
+		"--vllm-command", l.cache("vllm/fast/vllm"), "--model", l.cache("model"), "--served-name", "tiny", "--max-model-len", "2048", "--mem", "6G", "--dtype", "bfloat16", "--gpus", "0",
 	}
 	for _, a := range []string{"--enforce-eager", "--max-num-seqs", "32", "--kv-cache-memory-bytes", "67108864", "--distributed-executor-backend", "uni"} {
 		args = append(args, "--vllm-arg="+a)
@@ -196,7 +196,7 @@ func TestLabRealServices(t *testing.T) {
 		vectors := doc[result.Result](l, 0, "bench", "chroma", "--vectors", "2k", "--dimension", "64", "--queries", "100", "--duration", "6s", "--gate", "recall_mean_ratio>=0.5")
 		valid(l.t, vectors, 1, "query_per_s", "query_p50_ms", "insert_vectors_per_s", "rows_count", "recall_mean_ratio", "index_bytes")
 		benches["chroma"] = vectors
-		files := doc[result.Result](l, 0, "bench", "lustre", "--phase-time", "3s")
+		files := doc[result.Result](l, 0, "bench", "lustre", "--phase-time", "6s")
 		valid(l.t, files, 1, "ior_easy_write_gib_per_s", "mdtest_easy_write_kiops", "find_kiops", "ior_hard_read_gib_per_s", "mdtest_hard_delete_kiops")
 		if f := files.Figures["io500_score"]; f.Value != nil || f.Reason == "" {
 			l.t.Errorf("the built-in engine has an IO500 score: %+v", f)
@@ -592,6 +592,8 @@ func (l *lab) strangers(started map[string]labStart, before map[string][]string)
 				}
 				for _, host := range hosts {
 					var script strings.Builder
+					// A port that speaks no HTTP answers nothing, whatever is asked.
+					fmt.Fprintf(&script, "c=$(curl -s -m 2 -o /dev/null -w '%%{http_code}' 'http://%s:%s/')\nif [ \"$c\" = 000 ]; then echo '/ 000'; exit; fi\n", host, port)
 					for _, p := range paths {
 						for _, auth := range []string{"", " -H 'Authorization: Bearer wrong'"} {
 							fmt.Fprintf(&script, "curl -s -m 5 -o /dev/null -w '%s %%{http_code}\\n'%s 'http://%s:%s%s'\n", p, auth, host, port, p)

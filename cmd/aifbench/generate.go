@@ -19,7 +19,8 @@ import (
 )
 
 // generatorDrain bounds how long work in flight is waited for after a stop.
-const generatorDrain = 10 * time.Second
+// Schedulers kill some seconds after they ask; the result must be on disk then.
+const generatorDrain = 3 * time.Second
 
 // generate is the load generator: it runs the bench in dir and leaves the
 // records, the result and the sentinel. It is the same beside a service, in a
@@ -30,7 +31,8 @@ func (a *app) generate(ctx context.Context, dir runs.Dir, log *slog.Logger) (*re
 		return nil, err
 	}
 	started := a.now().UTC()
-	sent := runs.Sentinel{Host: a.hostname, JobID: a.getenv("SLURM_JOB_ID"), PID: os.Getpid(), Phase: runs.SentinelStarted, Started: started, Updated: started}
+	// Beside the supervisor's sentinel of the same host, not over it.
+	sent := runs.Sentinel{Host: a.hostname + ".load", JobID: a.getenv("SLURM_JOB_ID"), PID: os.Getpid(), Phase: runs.SentinelStarted, Started: started, Updated: started}
 	if err := dir.WriteSentinel(sent); err != nil {
 		return nil, err
 	}

@@ -94,6 +94,9 @@ func runMetrics(ctx context.Context, a *app, o *metricsOptions) error {
 	sel := promq.Selector{}
 	if dir != nil && o.service != "monitors" {
 		sel["run"] = dir.ID()
+		if own := lastOwnJob(st, *dir); own != "" && o.run == "" {
+			sel["run"] = own // the nodes that did the work, not those that prepared it
+		}
 	}
 	sum, err := promq.Summarise(ctx, client, o.service, sel, start, end)
 	if err != nil {
@@ -164,6 +167,24 @@ func lastBench(st runs.Store, dir runs.Dir) (time.Time, time.Time, bool) {
 		}
 	}
 	return time.Time{}, time.Time{}, false
+}
+
+// lastOwnJob is the newest bench of the run that had a job of its own and
+// whose service keeps none: its nodes are the ones to ask about.
+func lastOwnJob(st runs.Store, dir runs.Dir) string {
+	if svc, err := services.Lookup(dir.Intent.Service); err != nil || !svc.KeepsReady {
+		return ""
+	}
+	all, _, err := st.List()
+	if err != nil {
+		return ""
+	}
+	for i := len(all) - 1; i >= 0; i-- {
+		if all[i].Intent.Target == dir.ID() && all[i].Intent.JobName != "" {
+			return all[i].ID()
+		}
+	}
+	return ""
 }
 
 // prometheus makes a client of the live monitors: through their door, or where

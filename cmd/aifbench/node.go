@@ -150,18 +150,24 @@ func (a *app) runLoad(ctx context.Context, path string) error {
 	return nil
 }
 
-// timeLimit tells a signal near the end of the job from a person's: in a job
-// of its own the scheduler warns by the same TERM that scancel sends.
+// timeLimit tells a signal near the end of the job from a person's: the
+// scheduler warns by the same TERM that scancel sends. Schedulers that do not
+// tell a job its end leave the limit of the plan and the start of the job.
 func (a *app) timeLimit(parent context.Context, dir runs.Dir) context.Context {
-	end, err := strconv.ParseInt(a.getenv("SLURM_JOB_END_TIME"), 10, 64)
-	if err != nil || dir.Intent.JobName == "" {
+	if dir.Intent.JobName == "" {
 		return parent
+	}
+	var end time.Time
+	if n, err := strconv.ParseInt(a.getenv("SLURM_JOB_END_TIME"), 10, 64); err == nil {
+		end = time.Unix(n, 0)
+	} else if plan, err := node.ReadPlan(dir); err == nil && plan.TimeLimitS > 0 {
+		end = a.now().Add(time.Duration(plan.TimeLimitS * float64(time.Second)))
 	}
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(parent))
 	context.AfterFunc(parent, func() {
 		cause := context.Cause(parent)
 		sig, ok := errors.AsType[*signalError](cause)
-		near := time.Unix(end, 0).Sub(a.now()) < 4*time.Minute
+		near := !end.IsZero() && end.Sub(a.now()) < 4*time.Minute
 		if ok && sig.sig == syscall.SIGTERM && near && dir.State().StopRequested.IsZero() {
 			cause = load.ErrTimeLimit
 		}

@@ -30,6 +30,9 @@ type Plan struct {
 	// OneShot runs the only proc to its end; the run is ready when it exits 0
 	// and the supervisor then leaves without waiting for more.
 	OneShot bool `json:"one_shot"`
+	// Watched gives a OneShot run a door and agents while it runs, so that its
+	// nodes are scraped; it then leaves no endpoint.
+	Watched bool `json:"watched,omitempty"`
 	// LoadCPUs is set apart for load generators beside the service: a CPU list
 	// ("6-7") or a count ("2": the last two of the allocation); "" means none
 	// is set apart and results say so.

@@ -20,7 +20,7 @@ func (s *supervisor) tearDown() {
 			s.warn(what + ": " + err.Error())
 		}
 	}
-	if !s.Plan.OneShot || !s.isReady {
+	if !s.Plan.OneShot || s.Plan.Watched || !s.isReady {
 		s.unpublish()
 	}
 	s.agents.stop()

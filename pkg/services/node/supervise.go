@@ -111,6 +111,14 @@ func (s *supervisor) serve(ctx context.Context) error {
 	if err := s.setUp(ctx); err != nil {
 		return err
 	}
+	if s.Plan.OneShot && s.Plan.Watched {
+		if err := s.startAgents(ctx); err != nil {
+			return err
+		}
+		if err := s.publishDoor(); err != nil {
+			return err
+		}
+	}
 	if s.Plan.OneShot {
 		return s.oneShot(ctx)
 	}
@@ -184,7 +192,7 @@ func (s *supervisor) setUp(ctx context.Context) error {
 	if s.sampler, err = s.startSampler(); err != nil {
 		return err
 	}
-	if s.Plan.OneShot {
+	if s.Plan.OneShot && !s.Plan.Watched {
 		return nil
 	}
 	if s.Plan.Monitors != nil {
@@ -288,6 +296,10 @@ func (s *supervisor) watch(ctx context.Context) error {
 func (s *supervisor) oneShot(ctx context.Context) error {
 	if err := s.bring(ctx, s.engines[0]); err != nil {
 		return err
+	}
+	if s.Plan.Watched {
+		s.isReady = true
+		return nil
 	}
 	extra, dataDir, version := s.notes()
 	return s.writeEndpoint(run.Endpoint{DataDir: dataDir, EngineVersion: version, Extra: extra})
