@@ -7,8 +7,8 @@ COMMIT  ?= $(shell git rev-parse HEAD 2>/dev/null || echo none)
 LDFLAGS := -s -w -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 GODIRS  := cmd pkg templates testdata/lab/testsum
 TOOL    := go tool -modfile=tools.mod
-SITE    ?= local
-ENGINE  ?= sim
+SITE    ?=
+ENGINE  ?=
 PARTS   ?= all
 FUZZTIME ?= 10s
 
@@ -20,7 +20,7 @@ help: ## list the targets
 build: ## one static binary: bin/aifbench
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/aifbench ./cmd/aifbench
 
-demo: build ## the whole tool in a minute; SITE=local|lab ENGINE=sim|real (local + sim need only Go)
+demo: build ## the whole tool once through on real parts; SITE=local ENGINE=sim needs only Go
 	SITE=$(SITE) ENGINE=$(ENGINE) bash testdata/lab/demo.sh
 
 setup: ## fetch and build the real parts into .cache/ (PARTS="slurm chroma ...", default all)
