@@ -112,7 +112,11 @@ func (v view) start(r *row) {
 		// job that is not running serves nobody.
 		r.Address, r.Why = "", "its job is "+string(v.obs.State)
 	case epErr == nil:
-		r.Ready, r.Code = true, exitOK
+		// The run's own word is newer than the scheduler's last one.
+		r.Ready, r.Code, r.State, r.Reason = true, exitOK, string(slurm.Running), ""
+		if complete && keepsReady(r.Service) {
+			r.State, r.Address = string(slurm.Completed), ep.DataDir
+		}
 	case s.SchedState == string(slurm.Running):
 		r.Why = "the job runs, the engine does not answer yet"
 	default:

@@ -119,7 +119,7 @@ if [[ $chroma == native ]]; then start_chroma=(start chroma --wait --chroma-comm
 
 if [[ $monitors ]]; then
 	collector=()
-	if [[ -x $lab/cache/otelcol/otelcol ]]; then collector=(--collector "$lab/cache/otelcol/otelcol"); fi
+	if [[ -x $AIFBENCH_CACHE/otelcol/otelcol ]]; then collector=(--collector "$lab/cache/otelcol/otelcol"); fi
 	step "start monitors" ab start monitors --wait -p gpu --scrape-interval 1s "${collector[@]}"
 else
 	note "no Prometheus: metrics will come from the runs' own telemetry"
