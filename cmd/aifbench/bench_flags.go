@@ -161,11 +161,11 @@ func (w *vectorWorkload) config(_ *cobra.Command, t target) (any, error) {
 }
 
 type fsWorkload struct {
-	cfg          fs.Config
-	phaseTime    time.Duration
-	nodes, tasks int
-	scc          bool
-	ini          []string
+	cfg       fs.Config
+	phaseTime time.Duration
+	nodes     int
+	scc       bool
+	ini       []string
 }
 
 func (w *fsWorkload) addFlags(cmd *cobra.Command) {
