@@ -75,7 +75,7 @@ func (s *supervisor) startAgents(ctx context.Context) error {
 		Cmd: proc.Cmd{
 			Name: "srun",
 			Args: []string{
-				"--overlap", "--relative=1", "--nodes=" + others, "--ntasks=" + others, "--ntasks-per-node=1", "--cpu-bind=none", "--kill-on-bad-exit=1",
+				"--overlap", "--export=ALL", "--relative=1", "--nodes=" + others, "--ntasks=" + others, "--ntasks-per-node=1", "--cpu-bind=none", "--kill-on-bad-exit=1",
 				s.Bin, "node", "agent", "--run", s.Dir.Path,
 			},
 			Dir: s.Dir.Path, Env: append(append([]string{}, s.Environ...), agentEnv+"="+string(raw)),

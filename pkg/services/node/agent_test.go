@@ -60,7 +60,7 @@ func TestAgentExportsItsNode(t *testing.T) {
 		t.Errorf("an engine on a node that has none: %d", code)
 	}
 	args, err := os.ReadFile(b.cfg.Dir.File("srun.args"))
-	if want := "--overlap --relative=1 --nodes=1 --ntasks=1 --ntasks-per-node=1"; err != nil || !strings.HasPrefix(string(args), want) || strings.Contains(string(args), b.key()) {
+	if want := "--overlap --export=ALL --relative=1 --nodes=1 --ntasks=1 --ntasks-per-node=1"; err != nil || !strings.HasPrefix(string(args), want) || strings.Contains(string(args), b.key()) {
 		t.Errorf("srun %s, %v", args, err)
 	}
 	if code, err := b.stop(); code != 0 || err != nil {

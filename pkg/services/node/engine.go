@@ -154,6 +154,7 @@ func (s *supervisor) engineEnv(e *engine) []string {
 	set("AIFBENCH_NODE_RANK", strconv.Itoa(s.rank))
 	set("AIFBENCH_NNODES", strconv.Itoa(s.nnodes))
 	set("AIFBENCH_HEAD_ADDR", s.headAddr)
+	set("AIFBENCH_NODE_ADDR", s.doorAddr)
 	if e.Socket {
 		set("AIFBENCH_SOCKET", e.socket)
 	} else {
