@@ -61,7 +61,7 @@ func (p *chromaParams) Validate(c Context) error {
 		}
 	case EngineApptainer:
 		if p.Image == "" {
-			return usagef("the apptainer engine needs --image FILE.sif")
+			return usagef("the apptainer engine needs an image; add --image FILE.sif")
 		}
 		p.Image = c.Abs(p.Image)
 		if _, err := c.Stat(p.Image); err != nil {
@@ -99,6 +99,7 @@ type chromaScript struct {
 	RunDir           string
 	Container        string
 	ContainerOptions []string
+	Prefix           string
 	OTLPIntervalMS   int64
 }
 
@@ -120,7 +121,7 @@ func draftChroma(params Params, c Context) (Draft, error) {
 		q.PersistDir = filepath.Join(p.PersistDir, "aifbench-"+c.RunID)
 		d.Owned = []string{q.PersistDir}
 	}
-	data := chromaScript{chromaParams: &q, RunDir: c.RunDir, Container: c.Site.Profile.Container, ContainerOptions: c.Site.Profile.ContainerOpt, OTLPIntervalMS: p.OTLPInterval.Milliseconds()}
+	data := chromaScript{chromaParams: &q, RunDir: c.RunDir, Container: c.Site.Profile.Container, ContainerOptions: c.Site.Profile.ContainerOpt, Prefix: envPrefix(c.Site.Profile.Container), OTLPIntervalMS: p.OTLPInterval.Milliseconds()}
 	d.Scripts = []Script{{Name: "engine.sh", Template: "engine-chroma-" + p.Engine + ".sh.tmpl", Parts: []string{"parts-chroma.tmpl"}, Data: data}}
 	proc := node.Proc{Name: "chroma", Script: "engine.sh", SendKey: p.Engine == EngineSim, Ready: node.Probe{Paths: []string{"/api/v2/healthcheck", "/api/v2/heartbeat"}}}
 	if p.Engine == EngineSim {

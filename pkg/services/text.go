@@ -1,6 +1,7 @@
 package services
 
 import (
+	"path/filepath"
 	"regexp"
 	"strings"
 )
@@ -10,7 +11,8 @@ var (
 	memory       = regexp.MustCompile(`^[0-9]+[KMGT]?$`)
 	promDuration = regexp.MustCompile(`^[0-9]+[hdwy]$`)
 	envName      = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	secretly     = regexp.MustCompile(`(?i)(token|secret|passw|api[-_]?key|credential)`)
+	// Not every token is a secret: --max-num-batched-tokens, TOKENIZERS_PARALLELISM.
+	secretly = regexp.MustCompile(`(?i)(token$|(hf|hub|auth|access|api|bearer)[-_]token|secret|passw|api[-_]?key|access[-_]?key|private[-_]?key|credential)`)
 )
 
 // EnvVar is one variable of an engine's environment.
@@ -37,8 +39,10 @@ func parseEnv(list []string) ([]EnvVar, error) {
 func checkArgs(flag string, args []string, owned ...string) error {
 	for _, a := range args {
 		name, _, _ := strings.Cut(a, "=")
+		// vLLM takes underscores for dashes, and argparse unambiguous beginnings.
+		plain := strings.ReplaceAll(name, "_", "-")
 		for _, o := range owned {
-			if name == o {
+			if plain == o || len(plain) > 4 && strings.HasPrefix(plain, "--") && strings.HasPrefix(o, plain) {
 				return usagef("%s %s: aifbench sets this itself; leave it out", flag, name)
 			}
 		}
@@ -66,4 +70,12 @@ func checkSecretFile(c Context, flag, path string) error {
 
 func looksLikePath(s string) bool {
 	return strings.HasPrefix(s, "/") || strings.HasPrefix(s, "./") || strings.HasPrefix(s, "../") || s == "." || s == ".."
+}
+
+// envPrefix is how a container command is told of variables under --cleanenv.
+func envPrefix(container string) string {
+	if filepath.Base(container) == "singularity" {
+		return "SINGULARITYENV_"
+	}
+	return "APPTAINERENV_"
 }

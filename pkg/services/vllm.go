@@ -129,7 +129,7 @@ func (p *vllmParams) Validate(c Context) error {
 	}
 	if p.Engine == EngineApptainer {
 		if p.Image == "" {
-			return usagef("the apptainer engine needs --image FILE.sif")
+			return usagef("the apptainer engine needs an image; add --image FILE.sif")
 		}
 		p.Image = c.Abs(p.Image)
 		if _, err := c.Stat(p.Image); err != nil {
@@ -186,6 +186,11 @@ func (p *vllmParams) Validate(c Context) error {
 			p.ServedName = p.Model
 		}
 	}
+	for flag, v := range map[string]string{"--model": p.Model, "--served-name": p.ServedName} {
+		if strings.HasPrefix(v, "-") {
+			return usagef("%s %q: begins with a dash, which vllm takes for an option; give a name or a path", flag, v)
+		}
+	}
 	if p.HFHome == "" {
 		p.HFHome = c.Site.Profile.HFHome
 	}
@@ -197,6 +202,16 @@ func (p *vllmParams) Validate(c Context) error {
 	}
 	if _, err := parseEnv(p.Env); err != nil {
 		return err
+	}
+	if p.Engine == EngineApptainer {
+		for flag, path := range map[string]string{"--model": p.Model, "--hf-home": p.HFHome} {
+			if strings.HasPrefix(path, "/") && strings.ContainsAny(path, ",:") {
+				return usagef("%s %s: a container cannot bind a path with a comma or colon; give a link to it without one", flag, path)
+			}
+		}
+	}
+	if p.CPUs == 0 && c.Site.Profile.Scheduler != site.SchedulerLocal && p.Engine != EngineSim && (p.Exclusive || p.GPUs > 0 && p.GPUs == c.Site.Profile.GPUsPerNode) {
+		p.CPUs = c.Site.Profile.CPUsPerNode // else one CPU a task, for all of a node
 	}
 	if p.ReadyTimeout <= 0 {
 		return usagef("--ready-timeout must be above 0, e.g. 15m")
@@ -212,6 +227,8 @@ type vllmScript struct {
 	OwnMultiNode     bool
 	Container        string
 	ContainerOptions []string
+	Prefix           string // of variables handed into the container
+	CommandDir       string // directory of the command, "" when it is found on PATH
 }
 
 func draftVLLM(params Params, c Context) (Draft, error) {
@@ -234,7 +251,14 @@ func draftVLLM(params Params, c Context) (Draft, error) {
 	}
 	data := vllmScript{
 		vllmParams: &q, Env: env, Offline: !p.Online, Ray: several && p.MultiNode == "ray", OwnMultiNode: several && p.MultiNode == "own",
-		Container: c.Site.Profile.Container, ContainerOptions: c.Site.Profile.ContainerOpt,
+		Container: c.Site.Profile.Container, ContainerOptions: slices.Clone(c.Site.Profile.ContainerOpt),
+		Prefix: envPrefix(c.Site.Profile.Container),
+	}
+	if p.GPUs > 0 {
+		data.ContainerOptions = append(data.ContainerOptions, c.Site.Profile.GPUContainerOpt...)
+	}
+	if filepath.IsAbs(p.Command) {
+		data.CommandDir = filepath.Dir(p.Command)
 	}
 	d := Draft{Engine: p.Engine, Job: p.header(p.Nodes)}
 	d.Job.GPUs = p.GPUs
@@ -244,6 +268,9 @@ func draftVLLM(params Params, c Context) (Draft, error) {
 		script.Parts = []string{"parts-vllm.tmpl"}
 	}
 	d.Scripts = []Script{script}
+	if p.Engine == EngineApptainer && !p.Online && p.HFHome == "" && !strings.HasPrefix(p.Model, "/") {
+		d.Warnings = append(d.Warnings, "the container sees no model cache: add --hf-home DIR, or give the model's directory, unless the image holds it")
+	}
 	exposure := "node_users"
 	switch {
 	case several:

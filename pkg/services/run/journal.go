@@ -113,7 +113,6 @@ type State struct {
 	StopRequested time.Time
 	Cleaned       bool
 	JobEnded      bool
-	EndedItself   bool // the job ended before anybody asked it to
 	JobMessage    string
 	Ended         bool
 	EndedAt       time.Time
@@ -167,7 +166,6 @@ func (d Dir) State() State {
 		case EventCleaned:
 			s.Cleaned = true
 		case EventJobEnded:
-			s.EndedItself = s.StopRequested.IsZero()
 			s.JobEnded, s.Cause, s.ExitCode, s.JobMessage = true, e.Cause, e.ExitCode, e.Message
 			s.SchedState, s.Reason = e.State, ""
 		case EventEnded:

@@ -30,8 +30,8 @@ func builtins() []struct {
 	mel := base
 	mel.Partition, mel.GPUPartition, mel.QOS = "cpu", "gpu", "default"
 	mel.GPUsPerNode, mel.CPUsPerNode, mel.Arch = 4, 128, "amd64"
-	mel.Setup = []string{"module load env/release/2024.1", "module load Apptainer"}
-	mel.ContainerOpt = []string{"--nvccli"}
+	mel.Setup = []string{"module load env/release/2024.1", "module load Apptainer", "export PMIX_MCA_psec=native"}
+	mel.GPUContainerOpt = []string{"--nvccli"} // a node without GPUs has no such command
 	mel.LoginHost, mel.LoginPort = "login.lxp.lu", 8822
 	mel.PollMin = "10s"
 	return []struct {

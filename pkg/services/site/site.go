@@ -28,36 +28,37 @@ const (
 // by the configuration file, by AIFBENCH_<FIELD IN CAPITALS>, and where a flag
 // of that name exists by the flag.
 type Profile struct {
-	Scheduler    string   `yaml:"scheduler" doc:"slurm or local"`
-	Account      string   `yaml:"account" doc:"--account of every job"`
-	Partition    string   `yaml:"partition" doc:"partition of jobs without GPUs"`
-	GPUPartition string   `yaml:"gpu_partition" doc:"partition of jobs with GPUs"`
-	QOS          string   `yaml:"qos" doc:"--qos of every job"`
-	Constraint   string   `yaml:"constraint" doc:"--constraint of every job"`
-	Reservation  string   `yaml:"reservation" doc:"--reservation of every job"`
-	GPUStyle     string   `yaml:"gpu_style" doc:"how GPUs are asked for: gpus-per-node, gres or none"`
-	GPUType      string   `yaml:"gpu_type" doc:"type of GPU to ask for, empty for any"`
-	GPUsPerNode  int      `yaml:"gpus_per_node" doc:"GPUs of a GPU node, 0 where unknown"`
-	CPUsPerNode  int      `yaml:"cpus_per_node" doc:"logical CPUs of a node, 0 where unknown"`
-	Arch         string   `yaml:"arch" doc:"architecture of the nodes: amd64 or arm64, empty for the login node's"`
-	TimeLimit    string   `yaml:"time_limit" doc:"time limit of a job, e.g. 2h"`
-	Export       string   `yaml:"export" doc:"--export of every job: NONE, NIL or ALL"`
-	Setup        []string `yaml:"setup" doc:"shell lines at the head of every job, e.g. module load"`
-	ExtraSbatch  []string `yaml:"extra_sbatch" doc:"further #SBATCH options, one each"`
-	Container    string   `yaml:"container" doc:"container command: apptainer or singularity"`
-	Binds        []string `yaml:"binds" doc:"bind mounts of every container"`
-	ContainerOpt []string `yaml:"container_options" doc:"further options of container exec, e.g. --nvccli"`
-	Scratch      string   `yaml:"scratch" doc:"shared parallel file system for data directories"`
-	NodeLocal    string   `yaml:"node_local" doc:"node-local directory for sockets, databases, snapshots"`
-	HFHome       string   `yaml:"hf_home" doc:"shared cache of model files"`
-	Offline      bool     `yaml:"offline" doc:"nodes reach no network outside"`
-	MPILauncher  string   `yaml:"mpi_launcher" doc:"srun or mpirun"`
-	LoginHost    string   `yaml:"login_host" doc:"host of the printed ssh -L line, empty for this host"`
-	LoginPort    int      `yaml:"login_port" doc:"ssh port of login_host"`
-	LoginUser    string   `yaml:"login_user" doc:"user at login_host"`
-	SlurmBin     string   `yaml:"slurm_bin" doc:"directory of sbatch and its kin, for short PATHs"`
-	SlurmConf    string   `yaml:"slurm_conf" doc:"SLURM_CONF for every Slurm command"`
-	PollMin      string   `yaml:"poll_min" doc:"shortest interval between two queue calls"`
+	Scheduler       string   `yaml:"scheduler" doc:"slurm or local"`
+	Account         string   `yaml:"account" doc:"--account of every job"`
+	Partition       string   `yaml:"partition" doc:"partition of jobs without GPUs"`
+	GPUPartition    string   `yaml:"gpu_partition" doc:"partition of jobs with GPUs"`
+	QOS             string   `yaml:"qos" doc:"--qos of every job"`
+	Constraint      string   `yaml:"constraint" doc:"--constraint of every job"`
+	Reservation     string   `yaml:"reservation" doc:"--reservation of every job"`
+	GPUStyle        string   `yaml:"gpu_style" doc:"how GPUs are asked for: gpus-per-node, gres or none"`
+	GPUType         string   `yaml:"gpu_type" doc:"type of GPU to ask for, empty for any"`
+	GPUsPerNode     int      `yaml:"gpus_per_node" doc:"GPUs of a GPU node, 0 where unknown"`
+	CPUsPerNode     int      `yaml:"cpus_per_node" doc:"logical CPUs of a node, 0 where unknown"`
+	Arch            string   `yaml:"arch" doc:"architecture of the nodes: amd64 or arm64, empty for the login node's"`
+	TimeLimit       string   `yaml:"time_limit" doc:"time limit of a job, e.g. 2h"`
+	Export          string   `yaml:"export" doc:"--export of every job: NONE, NIL or ALL"`
+	Setup           []string `yaml:"setup" doc:"shell lines at the head of every job, e.g. module load"`
+	ExtraSbatch     []string `yaml:"extra_sbatch" doc:"further #SBATCH options, one each"`
+	Container       string   `yaml:"container" doc:"container command: apptainer or singularity"`
+	Binds           []string `yaml:"binds" doc:"bind mounts of every container"`
+	ContainerOpt    []string `yaml:"container_options" doc:"further options of container exec"`
+	GPUContainerOpt []string `yaml:"gpu_container_options" doc:"further options of container exec beside --nv, where GPUs are asked for, e.g. --nvccli"`
+	Scratch         string   `yaml:"scratch" doc:"shared parallel file system for data directories"`
+	NodeLocal       string   `yaml:"node_local" doc:"node-local directory for sockets, databases, snapshots"`
+	HFHome          string   `yaml:"hf_home" doc:"shared cache of model files"`
+	Offline         bool     `yaml:"offline" doc:"nodes reach no network outside"`
+	MPILauncher     string   `yaml:"mpi_launcher" doc:"srun or mpirun"`
+	LoginHost       string   `yaml:"login_host" doc:"host of the printed ssh -L line, empty for this host"`
+	LoginPort       int      `yaml:"login_port" doc:"ssh port of login_host"`
+	LoginUser       string   `yaml:"login_user" doc:"user at login_host"`
+	SlurmBin        string   `yaml:"slurm_bin" doc:"directory of sbatch and its kin, for short PATHs"`
+	SlurmConf       string   `yaml:"slurm_conf" doc:"SLURM_CONF for every Slurm command"`
+	PollMin         string   `yaml:"poll_min" doc:"shortest interval between two queue calls"`
 }
 
 // Value is one key of a profile with its value and where it came from.
