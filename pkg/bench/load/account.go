@@ -45,7 +45,7 @@ const (
 	// cpuLimit: above it the generator measures itself.
 	cpuLimit = 0.9
 	// minCPUWindow: a shorter window says nothing about the CPU share.
-	minCPUWindow = 0.1
+	minCPUWindow = 1.0
 )
 
 // CPURatio is the share of the CPU the generator could use; ok is false when

@@ -147,7 +147,7 @@ func TestFaults(t *testing.T) {
 				tc.change(&cfg)
 			}
 			res, dir := run(t, cfg)
-			if res.Verdict.Status != tc.status || rules(res.Verdict) != tc.rules {
+			if status(res.Verdict) != tc.status || rules(res.Verdict) != tc.rules {
 				t.Errorf("verdict %s by %q, want %s by %q: %+v", res.Verdict.Status, rules(res.Verdict), tc.status, tc.rules, res.Verdict.Reasons)
 			}
 			if !maps.Equal(res.Curve[0].Errors, tc.errors) {
