@@ -54,8 +54,7 @@ func TestLabOneJob(t *testing.T) {
 	if !strings.Contains(a.err, "--run") || !strings.Contains(a.err, other.Run) {
 		t.Errorf("two live runs: %s", a.err)
 	}
-	var detached struct{ Run string }
-	detached = doc[struct{ Run string }](l, 0, "bench", "vllm", "--run", other.Run, "--requests", "40", "--concurrency", "4", "--output-len", "4", "--gate", "ttft_p50_ms<=1", "--detach")
+	detached := doc[struct{ Run string }](l, 0, "bench", "vllm", "--run", other.Run, "--requests", "40", "--concurrency", "4", "--output-len", "4", "--gate", "ttft_p50_ms<=1", "--detach")
 	if a := l.must(6, "wait", detached.Run); !strings.Contains(a.err, "ttft_p50_ms") {
 		t.Errorf("a missed gate is not named: %s", a.err)
 	}
