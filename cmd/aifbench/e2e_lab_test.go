@@ -276,6 +276,14 @@ func (l *lab) doors(d runs.Dir) map[string]runs.Door {
 	return out
 }
 
+// temporary are the files that the engines of a run left in its TMPDIR on a
+// node: what they leave elsewhere would outlive the run.
+func (l *lab) temporary(node string, d runs.Dir) []string {
+	l.t.Helper()
+	a := l.labsh("in", node, "sh", "-c", `find "$1"/*"$2"*/tmp /tmp/aifb-"$3"-* -mindepth 1 ! -name '.aifbench*' 2>/dev/null`, "_", filepath.Join(l.dir, "nodelocal"), d.ID(), d.Intent.Nonce)
+	return strings.Fields(a.out)
+}
+
 // listening are the TCP ports open on a node.
 func (l *lab) listening(node string) []string {
 	l.t.Helper()
@@ -368,7 +376,7 @@ func (l *lab) nothingLeft() {
 			}
 		}
 		for _, n := range l.nodes() {
-			if a := l.labsh("in", n, "find", filepath.Join(l.dir, "nodelocal"), "/tmp", "/dev/shm", "-maxdepth", "1", "-name", "*"+d.ID()+"*"); a.out != "" {
+			if a := l.labsh("in", n, "find", filepath.Join(l.dir, "nodelocal"), "/tmp", "/dev/shm", "-maxdepth", "1", "-name", "*"+d.ID()+"*", "-o", "-maxdepth", "1", "-name", "aifb-"+d.Intent.Nonce+"-*"); a.out != "" {
 				t.Errorf("left on %s: %s", n, a.out)
 			}
 		}

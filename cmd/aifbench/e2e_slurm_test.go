@@ -76,10 +76,10 @@ func TestLabTimeLimit(t *testing.T) {
 	}
 	l.until(2*time.Minute, "check names the time limit", func() bool {
 		c := l.ab("check", "vllm", "-o", "json")
-		return c.code == 9
+		return c.code == 9 && strings.Contains(c.out, "time limit")
 	})
 	sent, problems := l.opened(s.Run).Sentinels()
-	if len(sent) != 1 || len(problems) > 0 || sent[0].Complete {
+	if len(sent) != 1 || len(problems) > 0 || sent[0].Complete || sent[0].Phase != runs.SentinelTruncated {
 		t.Errorf("sentinels: %+v %v", sent, problems)
 	}
 }
@@ -113,17 +113,64 @@ exec "$AIFBENCH_BIN" node sim vllm --port "$AIFBENCH_PORT" --key-file "$AIFBENCH
 	for host, d := range doors {
 		bare := l.as(l.user, "login1", "curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", d.URL+"/metrics").out
 		with := l.as(l.user, "login1", "sh", "-c", `curl -s -m 5 -H "Authorization: Bearer $(cat "$1")" "$2"`, "_", key, d.URL+"/metrics").out
+		for _, from := range []string{"login1", host} {
+			if code := l.as("mallory", from, "curl", "-s", "-m", "5", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Authorization: Bearer wrong", d.URL+"/engine/v1/models").out; code != "401" {
+				t.Errorf("mallory on %s at the door of %s: %s", from, host, code)
+			}
+		}
 		if bare != "401" || !strings.Contains(with, "aifbench_node_cpu_seconds_total{") {
 			t.Errorf("door of %s: %s without a key, with it:\n%.300s", host, bare, with)
 		}
 	}
 	r := doc[result.Result](l, 0, "bench", "vllm", "--requests", "20", "--concurrency", "2", "--output-len", "4")
 	valid(t, r, 1, "output_tokens_per_s")
-	for _, host := range []string{"mel0003", "mel0004"} {
+	for host := range doors {
 		if files, err := filepath.Glob(dir.File(runs.TelemetryDir, host+"*.jsonl")); err != nil || len(files) != 1 {
 			t.Errorf("telemetry of %s: %v %v", host, files, err)
 		}
 	}
+}
+
+// TestLabLustreElsewhere: what one node prepared another one measures.
+func TestLabLustreElsewhere(t *testing.T) {
+	l := newLab(t)
+	prepared := l.start("lustre")
+	rows := doc[labRows](l, 0, "check", "lustre").Runs
+	r := doc[result.Result](l, 0, "bench", "lustre", "-p", "gpu", "--phase-time", "300ms", "--max-files", "400", "--max-bytes", "8388608")
+	valid(t, r, 1, "ior_easy_write_gib_per_s", "mdtest_hard_read_kiops", "find_kiops")
+	host, _ := r.Environment["host"].(string)
+	if len(rows) != 1 || rows[0].Node == "" || host == "" || host == rows[0].Node {
+		t.Errorf("prepared on %+v, measured on %q", rows, host)
+	}
+	if r.Environment["where"] != "job" || r.Target != prepared.Run {
+		t.Errorf("where %v, target %s", r.Environment["where"], r.Target)
+	}
+}
+
+// TestLabCancelledFromOutside: a job that somebody else ended is told as such,
+// and the same start works again.
+func TestLabCancelledFromOutside(t *testing.T) {
+	l := newLab(t)
+	s := l.start("vllm", sim()...)
+	if a := l.as(l.user, "login1", "scancel", s.JobID); a.code != 0 {
+		t.Fatal(a.err)
+	}
+	l.until(time.Minute, "check names the cancellation", func() bool {
+		c := l.ab("check", "vllm", "-o", "json")
+		return c.code == 9 && strings.Contains(c.out, "cancelled")
+	})
+	rows := doc[labRows](l, 9, "check", "vllm").Runs
+	if len(rows) != 1 || rows[0].Run != s.Run || rows[0].Ready || !strings.Contains(rows[0].Why, "cancelled") {
+		t.Errorf("check: %+v", rows)
+	}
+	if a := l.ab("bench", "vllm", "--requests", "2"); a.code != 3 && a.code != 9 {
+		t.Errorf("bench of a cancelled service: exit %d\n%s", a.code, a.err)
+	}
+	again := l.start("vllm", sim()...)
+	if again.Existing || again.Run == s.Run {
+		t.Errorf("start after scancel: %+v", again)
+	}
+	l.must(0, "check", "vllm")
 }
 
 // TestLabControllerAway: a controller that hangs or is gone loses and doubles
@@ -151,12 +198,21 @@ func TestLabControllerAway(t *testing.T) {
 	l.until(2*time.Minute, "sbatch meets the hanging controller", func() bool {
 		return slices.ContainsFunc(l.dirs(), func(d runs.Dir) bool { return d.Intent.Service == "vllm" && d.State().Doubtful })
 	})
+	// The queue cannot be asked now, and nothing may be taken for it.
+	for _, r := range doc[labRows](l, 8, "check", "all").Runs {
+		if r.Code != 8 && r.Service == "chroma" {
+			t.Errorf("check while the controller hangs: %+v", r)
+		}
+	}
 	fault("ctld-hang", "off")
 	a := sh.wait()
 	if a.code != 0 {
 		t.Fatalf("start: exit %d\n%s%s", a.code, a.out, a.err)
 	}
 	s := decode[labStart](l, a.out)
+	if in := l.opened(s.Run).Intent; in.Scheduler != "slurm" {
+		t.Errorf("run %s went to the scheduler %q", s.Run, in.Scheduler)
+	}
 	n := 0
 	for _, name := range l.queued() {
 		if strings.Contains(name, s.Run) {

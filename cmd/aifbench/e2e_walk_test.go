@@ -167,6 +167,9 @@ func TestLabRealServices(t *testing.T) {
 		if lines := strings.Split(strings.TrimSpace(out), "\n"); len(lines) != 2 || !strings.Contains(lines[1], started["vllm"].Run) {
 			l.t.Errorf("check vllm is not one line a run:\n%s", out)
 		}
+		if vllm := l.temporary(nodes["vllm"], l.opened(started["vllm"].Run)); len(vllm) == 0 {
+			l.t.Error("vLLM's sockets and files are not in the run's own TMPDIR")
+		}
 		l.must(0, "check", "vllm", "--watch", "--until", "ready")
 		l.must(2, "check", "vlm")
 	})
@@ -556,7 +559,7 @@ func (l *lab) secrets(started map[string]labStart, token string) {
 		search("sacct of "+id, l.labsh("in", "login1", "sacct", "-P", "-o", "ALL", "-j", id).out)
 	}
 	if script := l.labsh("in", "login1", "sacct", "-B", "-j", started["vllm"].JobID).out; !strings.Contains(script, "node run --run") {
-		t.Logf("this Slurm stores no scripts:\n%s", tail(script))
+		t.Errorf("this Slurm stores no scripts, so nothing was searched:\n%s", tail(script))
 	}
 }
 

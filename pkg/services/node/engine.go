@@ -151,6 +151,7 @@ func (s *supervisor) engineEnv(e *engine) []string {
 	set("AIFBENCH_BIN", s.Bin)
 	set("AIFBENCH_KEY_FILE", s.Dir.File(run.KeyFile))
 	set("AIFBENCH_SCRATCH", s.scratch)
+	set("TMPDIR", s.temp)
 	set("AIFBENCH_NODE_RANK", strconv.Itoa(s.rank))
 	set("AIFBENCH_NNODES", strconv.Itoa(s.nnodes))
 	set("AIFBENCH_HEAD_ADDR", s.headAddr)

@@ -285,7 +285,8 @@ func (b *bed) ready() run.Endpoint {
 	b.until("ready", func() bool {
 		var err error
 		ep, err = b.cfg.Dir.ReadEndpoint()
-		return err == nil
+		// The journal is written after the endpoint.
+		return err == nil && !b.cfg.Dir.State().ReadyAt.IsZero()
 	})
 	return ep
 }

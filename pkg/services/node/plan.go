@@ -65,7 +65,8 @@ type Proc struct {
 	// Script is the name of an executable in the run directory. It finds
 	// AIFBENCH_RUN_DIR, AIFBENCH_BIN, AIFBENCH_PORT (free, on 127.0.0.1),
 	// AIFBENCH_PORT_<NAME> of every extra port, AIFBENCH_KEY_FILE,
-	// AIFBENCH_SCRATCH (0700, node-local, removed at the end),
+	// AIFBENCH_SCRATCH (0700, node-local, removed at the end), TMPDIR (the
+	// same, with a path short enough for sockets),
 	// AIFBENCH_NODE_RANK, AIFBENCH_NNODES, AIFBENCH_HEAD_ADDR and
 	// AIFBENCH_OTLP_ENDPOINT in its environment.
 	Script string `json:"script"`

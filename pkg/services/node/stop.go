@@ -47,6 +47,9 @@ func (s *supervisor) tearDown() {
 	if s.sampler != nil {
 		check("telemetry", s.sampler.close())
 	}
+	if s.temp != "" {
+		check("temporary files", run.RemoveOwned(s.temp, s.Dir.Intent.Nonce))
+	}
 	if s.scratch != "" {
 		check("scratch", run.RemoveOwned(s.scratch, s.Dir.Intent.Nonce))
 	}

@@ -27,6 +27,7 @@ type supervisor struct {
 	nnodes    int
 	started   time.Time
 	scratch   string
+	temp      string // TMPDIR of the engines
 	doorAddr  string
 	headAddr  string
 	logSuffix string // tells the logs of the other nodes apart
@@ -176,6 +177,9 @@ func (s *supervisor) setUp(ctx context.Context) error {
 		return err
 	}
 	if s.scratch, err = makeScratch(s.ScratchRoot, s.Dir.ID(), s.Hostname, s.Dir.Intent.Nonce); err != nil {
+		return err
+	}
+	if s.temp, err = makeTemp(s.scratch, s.Dir.Intent.Nonce, s.rank); err != nil {
 		return err
 	}
 	for _, e := range s.engines {
