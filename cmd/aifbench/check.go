@@ -148,7 +148,29 @@ func (a *app) checkRows(ctx context.Context, st runs.Store, s siteOf, o *checkOp
 	}
 	live := map[string]bool{}
 	var ended []row
-	for _, v := range a.look(ctx, st, s, chosen) {
+	gone := func(service string) {
+		delete(live, service)
+		ended = slices.DeleteFunc(ended, func(e row) bool { return e.Service == service })
+	}
+	// Of a thousand runs most were stopped: they are not read.
+	closed := make([]bool, len(chosen))
+	if o.run == "" && !o.all {
+		closed = runs.Closed(chosen)
+	}
+	var open []runs.Dir
+	for i, d := range chosen {
+		if !closed[i] {
+			open = append(open, d)
+		}
+	}
+	views := a.look(ctx, st, s, open)
+	for i, d := range chosen {
+		if closed[i] {
+			gone(d.Intent.Service)
+			continue
+		}
+		v := views[0]
+		views = views[1:]
 		r := v.row(a.now())
 		switch {
 		case o.run != "" || o.all:
@@ -157,8 +179,7 @@ func (a *app) checkRows(ctx context.Context, st runs.Store, s siteOf, o *checkOp
 			if r.Code == exitBad {
 				ended = append(ended, r)
 			} else {
-				delete(live, r.Service)
-				ended = slices.DeleteFunc(ended, func(e row) bool { return e.Service == r.Service })
+				gone(r.Service)
 			}
 		case r.Code == exitBad && r.State != "":
 			if v.obs != nil && !v.obs.Ended && v.state.Refused == "" {

@@ -54,8 +54,9 @@ type view struct {
 func (a *app) look(ctx context.Context, st runs.Store, s siteOf, dirs []runs.Dir) []view {
 	views := make([]view, len(dirs))
 	groups := map[string][]int{}
-	for i, d := range dirs {
-		views[i] = view{dir: d, state: d.State(), lost: a.lostBench(st, d)}
+	for i, state := range runs.States(dirs) {
+		d := dirs[i]
+		views[i] = view{dir: d, state: state, lost: a.lostBench(st, d)}
 		if views[i].state.Live() && d.Intent.JobName != "" && views[i].state.Prepared && !jobOver(views[i]) {
 			groups[d.Intent.Scheduler] = append(groups[d.Intent.Scheduler], i)
 		}

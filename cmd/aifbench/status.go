@@ -72,7 +72,11 @@ func (v view) start(r *row) {
 	} else if !errors.Is(epErr, os.ErrNotExist) {
 		r.Warnings = append(r.Warnings, epErr.Error())
 	}
-	sent, complete := v.sentinel()
+	var sent *runs.Sentinel
+	complete := false
+	if !s.Ended { // of the many that are over nobody asks more
+		sent, complete = v.sentinel()
+	}
 	switch {
 	case s.Refused != "":
 		r.State, r.Why, r.Code = stateRefused, s.Refused, exitBad

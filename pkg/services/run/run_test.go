@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -299,4 +300,52 @@ func FuzzIntent(f *testing.F) {
 			t.Fatalf("untyped error %v for %s", err, json.RawMessage(raw))
 		}
 	})
+}
+
+// What many shells ask of many runs at once must be what each run says.
+func TestManyRuns(t *testing.T) {
+	t.Parallel()
+	st := Store{Home: t.TempDir()}
+	zero := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	var ids []string
+	var want []bool
+	for i := range 50 {
+		now := zero.Add(time.Duration(i) * time.Second)
+		d, err := st.Create(Intent{ID: NewID("vllm", now), Verb: "start", Service: "vllm", Nonce: NewNonce(), Created: now})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Neither half closes a run: one asked to end may run on, and one that
+		// ended unasked is news.
+		for bit, kind := range []string{EventStopRequested, EventEnded} {
+			if i&(1<<bit) != 0 {
+				if err := d.Append(now, Event{Kind: kind}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		ids, want = append(ids, d.ID()), append(want, i&3 == 3)
+	}
+	if err := os.Mkdir(filepath.Join(st.RunsDir(), "vllm-20260102-030410-aaaa"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	dirs, bad, err := st.List()
+	if err != nil || len(bad) != 1 || bad[0].ID != "vllm-20260102-030410-aaaa" {
+		t.Fatalf("damaged %v, %v", bad, err)
+	}
+	var got []string
+	for _, d := range dirs {
+		got = append(got, d.ID())
+	}
+	if !slices.Equal(got, ids) {
+		t.Errorf("runs are not in the order of time: %v", got)
+	}
+	if closed := Closed(dirs); !slices.Equal(closed, want) {
+		t.Errorf("closed: %v", closed)
+	}
+	for i, s := range States(dirs) {
+		if s.Ended != (i&2 != 0) || s.StopRequested.IsZero() != (i&1 == 0) {
+			t.Errorf("state of run %d: %+v", i, s)
+		}
+	}
 }

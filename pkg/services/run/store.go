@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
+	"sync"
+	"sync/atomic"
 )
 
 // Store is the directory under which all runs of a user live: $AIFBENCH_HOME.
@@ -73,19 +75,65 @@ func (s Store) List() ([]Dir, []Damaged, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	opened := make([]Dir, len(names))
+	errs := make([]error, len(names))
+	atOnce(len(names), func(i int) { opened[i], errs[i] = Open(filepath.Join(s.RunsDir(), names[i])) })
 	var dirs []Dir
 	var bad []Damaged
-	for _, n := range names {
-		d, err := Open(filepath.Join(s.RunsDir(), n))
+	for i, err := range errs {
 		switch {
 		case errors.Is(err, ErrNotFound):
 		case err != nil:
-			bad = append(bad, Damaged{ID: n, Err: err})
+			bad = append(bad, Damaged{ID: names[i], Err: err})
 		default:
-			dirs = append(dirs, d)
+			dirs = append(dirs, opened[i])
 		}
 	}
 	return dirs, bad, nil
+}
+
+// States folds the journals of many runs, in their order.
+func States(dirs []Dir) []State {
+	states := make([]State, len(dirs))
+	atOnce(len(dirs), func(i int) { states[i] = dirs[i].State() })
+	return states
+}
+
+// Closed tells of many runs, in their order, which ones a user asked to end
+// and that have ended. The names of their journals say so: nothing is read.
+func Closed(dirs []Dir) []bool {
+	closed := make([]bool, len(dirs))
+	atOnce(len(dirs), func(i int) {
+		entries, err := os.ReadDir(dirs[i].File(JournalDir))
+		if err != nil {
+			return // looked at like any other, which says what is wrong
+		}
+		asked, ended := false, false
+		for _, e := range entries {
+			asked = asked || strings.HasSuffix(e.Name(), "-"+EventStopRequested+".json")
+			ended = ended || strings.HasSuffix(e.Name(), "-"+EventEnded+".json")
+		}
+		closed[i] = asked && ended
+	})
+	return closed
+}
+
+// readers is how many small files are read at once: on a shared file system
+// each costs a round trip, and a user may have a thousand runs.
+const readers = 16
+
+// atOnce calls f for 0 to n-1 on several goroutines and returns when all are done.
+func atOnce(n int, f func(i int)) {
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(n, readers) {
+		wg.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				f(i)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func (s Store) names() ([]string, error) {
