@@ -21,86 +21,117 @@ site=${SITE:-} engine=${ENGINE:-}
 say() { printf '\n== [%3d s] %s\n' "$SECONDS" "$*" >&2; }
 note() { printf '   %s\n' "$*" >&2; }
 step() { # step TEXT CMD...: do it, show it, and say how long it took
-	local text=$1 from=$SECONDS
+	local text=$1 from=$SECONDS rc=0
 	shift
 	say "$text"
-	"$@"
+	# As a job of its own: bash acts on a signal while it waits, but not before
+	# a command in the foreground has ended.
+	"$@" </dev/null &
+	child=$!
+	wait "$child" || rc=$?
+	child=''
 	note "took $((SECONDS - from)) s"
+	return "$rc"
 }
+set -m
+child=''
 
 case $site in '' | lab | slurm | local) ;; *) echo "demo: SITE=$site: use local, or leave it out" >&2; exit 2 ;; esac
 case $engine in '' | real | sim) ;; *) echo "demo: ENGINE=$engine: use sim, or leave it out" >&2; exit 2 ;; esac
 
 # What can be had here. Exit code 3 of set-up means: not on this machine.
 have() { "$here/setup.sh" "$@" || { note "cannot be had here: $*"; return 1; }; }
-sudo=()
+
 vllm=sim chroma=sim monitors='' lab=''
 if [[ $site != local && $EUID != 0 ]]; then
 	if sudo -n true 2>/dev/null; then
 		say "not root: the lab is started through sudo"
-		exec sudo -E SITE="$site" ENGINE="$engine" AIFBENCH_CACHE="$AIFBENCH_CACHE" bash "$0"
+		exec sudo -n env PATH="$PATH" SITE="$site" ENGINE="$engine" AIFBENCH_CACHE="$AIFBENCH_CACHE" bash "$here/demo.sh"
 	fi
-	note "no root and no sudo, so no private Slurm: jobs run by the local scheduler"
+	say "no root and no sudo without a password: no private Slurm"
 	site=local
 fi
 if [[ $site != local ]]; then
 	if [[ $engine != sim ]]; then
 		say "what this needs"
-		note "Debian packages (Slurm, MariaDB, Prometheus), Chroma (25 MB), and once about 1.1 GB for vLLM on CPU"
-		note "(ENGINE=sim does without vLLM and Chroma; SITE=local ENGINE=sim needs nothing but Go)"
+		note "once: Debian packages (Slurm, MariaDB, Prometheus; 60 MB), Chroma (25 MB), vLLM on CPU (1.1 GB), a build of the Collector"
+		if [[ -x $AIFBENCH_CACHE/vllm/bin/vllm ]]; then note "vLLM is in ${AIFBENCH_CACHE#"$PWD"/} already"; fi
+		note "(ENGINE=sim does without vLLM, Chroma and Collector; SITE=local ENGINE=sim needs nothing but Go)"
 	fi
 	if step "private Slurm: packages" have slurm; then
-		step "Prometheus" have prometheus && monitors=yes
-		step "OpenTelemetry Collector (built once from source, 1-5 minutes)" have otelcol || true
+		if step "Prometheus" have prometheus; then monitors=yes; fi
 		if [[ $engine != sim ]]; then
-			if command -v python3 >/dev/null; then
-				step "Chroma" have chroma && chroma=native
-				step "vLLM on CPU" have vllm && step "a tiny model" have model && vllm=native
-			else
-				note "no Python 3: the sim engines stand in for vLLM and Chroma"
-			fi
+			step "OpenTelemetry Collector (built once from source, 1-5 minutes)" have otelcol || true
+			if step "Chroma" have chroma; then chroma=native; fi
+			if step "vLLM on CPU" have vllm && step "a tiny model" have model; then vllm=native; fi
+			if [[ $vllm == sim ]]; then note "the sim engine stands in for vLLM: its latencies are set, not measured"; fi
+			if [[ $chroma == sim ]]; then note "the sim engine stands in for Chroma: an exact store"; fi
 		fi
 	else
-		note "no Slurm here: jobs run by the local scheduler, with the sim engines"
 		site=local
 	fi
 fi
 
-home='' owned_lab=''
+home='' owned_lab='' temp=''
 finish() {
 	local rc=$?
-	trap - EXIT INT TERM
-	if [[ $home ]]; then ab stop all -q >/dev/null 2>&1 || true; fi
+	trap - EXIT
+	trap '' INT TERM HUP
+	if [[ $child ]]; then
+		kill -TERM -- "-$child" 2>/dev/null || true
+		wait "$child" 2>/dev/null || true
+	fi
+	if [[ $home && -d $home ]]; then ab stop all -q >/dev/null 2>&1 || true; fi
 	if [[ $owned_lab ]]; then "$here/lab.sh" kill --rm >&2 || rc=1; fi
-	if [[ $site == local && $home ]]; then rm -rf "$home"; fi
+	if [[ $temp ]]; then rm -rf "$temp"; fi
+	# Under sudo: what lies in the user's checkout is the user's.
+	if [[ ${SUDO_UID:-} && $EUID == 0 ]]; then chown -Rh "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$AIFBENCH_CACHE" || true; fi
 	exit "$rc"
 }
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+trap 'exit 129' HUP
 mkdir -p "$out"
 
-if [[ $site == local ]]; then
-	home=$(mktemp -d)
-	bin=$PWD/bin/aifbench
-	ab() { env -u SLURM_CONF AIFBENCH_HOME="$home" AIFBENCH_SITE=local "$bin" "$@"; }
-	pull() { cp "$1" "$2"; }
-	files=$home
-	say "site local: jobs are process groups of this machine; engines: vllm $vllm, chroma $chroma, lustre built in"
-else
+# Processes that run a program or serve a file of this demo. The pattern is in
+# a file, or grep would find itself.
+running() {
+	local f
+	printf '%s\n' "$@" >"$out/pattern"
+	# shellcheck disable=SC2013 # names of /proc have no blanks
+	for f in $(grep -las -F -f "$out/pattern" /proc/[0-9]*/cmdline); do
+		tr '\0' ' ' <"$f" 2>/dev/null && echo
+	done
+	rm -f "$out/pattern"
+	return 0
+}
+
+if [[ $site != local ]]; then
 	owned_lab=$(mktemp -d /tmp/aifb-demo.XXXXXX)
 	export AIFBENCH_LAB_DIR=$owned_lab
-	step "private Slurm with accounting: starting" "$here/lab.sh" start
-	vars=$("$here/lab.sh" env)
-	eval "$vars"
-	lab=$AIFBENCH_LAB
-	"$here/lab.sh" install bin/aifbench
-	bin=$lab/bin/aifbench
-	home=$lab/home/alice/demo
-	files=$lab/home/alice
-	ab() { "$here/lab.sh" as alice "$AIFBENCH_LAB_LOGIN" env AIFBENCH_HOME="$home" AIFBENCH_POLL_MIN=1s "$bin" "$@"; }
-	pull() { cp "$1" "$2"; }
-	say "site slurm, user alice; engines: vllm $vllm, chroma $chroma, lustre built in"
+	if step "private Slurm with accounting: starting" "$here/lab.sh" start; then
+		vars=$("$here/lab.sh" env)
+		eval "$vars"
+		lab=$AIFBENCH_LAB
+		"$here/lab.sh" install bin/aifbench
+		bin=$lab/bin/aifbench
+		home=$lab/home/alice/demo
+		files=$lab/home/alice
+		ab() { "$here/lab.sh" as alice "$AIFBENCH_LAB_LOGIN" env AIFBENCH_HOME="$home" AIFBENCH_POLL_MIN=1s "$bin" "$@"; }
+		say "site slurm, user alice; engines: vllm $vllm, chroma $chroma, lustre built in"
+	else
+		note "the private Slurm does not start here"
+		"$here/lab.sh" kill --rm >&2 || true
+		owned_lab='' site=local vllm=sim chroma=sim monitors=''
+	fi
+fi
+if [[ $site == local ]]; then
+	temp=$(mktemp -d)
+	home=$temp files=$temp
+	bin=$PWD/bin/aifbench
+	ab() { env -u SLURM_CONF AIFBENCH_HOME="$home" AIFBENCH_SITE=local "$bin" "$@"; }
+	say "site local, on what the program carries itself: jobs are process groups of this machine; vllm sim, chroma sim, lustre's phases built in"
 fi
 
 # Long enough for a p95 (200 samples), short enough for a minute in all.
@@ -141,8 +172,11 @@ step "the last lines of vllm" ab logs vllm --lines 2
 stamp=$(date -u +%Y%m%d-%H%M%S)
 step "everything into one archive" ab save all "$files/aifbench-demo-$stamp.zip"
 step "a page of the vllm result" ab report vllm-bench "$files/aifbench-demo-$stamp.html"
-pull "$files/aifbench-demo-$stamp.zip" "$out/"
-pull "$files/aifbench-demo-$stamp.html" "$out/"
+for f in zip html; do
+	cp "$files/aifbench-demo-$stamp.$f" "$out/"
+	[[ -s $out/aifbench-demo-$stamp.$f ]] || { echo "demo: the $f is empty" >&2; exit 1; }
+	note "${out#"$PWD"/}/aifbench-demo-$stamp.$f: $(($(stat -c %s "$out/aifbench-demo-$stamp.$f") / 1024)) KiB"
+done
 step "stop all" ab stop all
 
 say "is anything left?"
@@ -151,10 +185,21 @@ if [[ $lab ]]; then
 	queue=$("$here/lab.sh" as alice "$AIFBENCH_LAB_LOGIN" squeue -h --me) || left=1
 	if [[ $queue ]]; then note "jobs: $queue"; left=1; fi
 fi
-if procs=$(pgrep -af "$home/bin/" | grep -v pgrep); then note "processes: $procs"; left=1; fi
+procs=$(running "$home/" ${lab:+"$lab/cache/"})
+if [[ $procs ]]; then note "processes: $procs"; left=1; fi
 if ((left)); then
 	echo "demo: something was left running" >&2
 	exit 1
 fi
 note "nothing: no job, no process"
+if [[ $owned_lab ]]; then
+	step "private Slurm: stopping" "$here/lab.sh" kill --rm
+	procs=$(running "$owned_lab/")
+	if [[ $procs || -e $owned_lab ]]; then
+		echo "demo: something of the lab is left: $procs" >&2
+		exit 1
+	fi
+	owned_lab='' home=''
+	note "nothing of it is left"
+fi
 say "done. archive and page: ${out#"$PWD"/}/aifbench-demo-$stamp.{zip,html}"
