@@ -160,8 +160,8 @@ step "start chroma ($chroma)" ab "${start_chroma[@]}"
 step "start lustre" ab start lustre --wait
 step "check all" ab check all
 
-step "bench vllm: concurrency $levels, over 200 requests each" ab bench vllm --concurrency "$levels" --requests 220 --input-len 32 --output-len 8 --warmup-requests 8 --gate 'error_ratio<=0'
 step "bench vllm: structured outputs" ab bench vllm --api chat --structured json --concurrency 4 --requests 20 --output-len 256 || note "exit $?: see the verdict above"
+step "bench vllm: concurrency $levels, over 200 requests each" ab bench vllm --concurrency "$levels" --requests 220 --input-len 32 --output-len 8 --warmup-requests 8 --gate 'error_ratio<=0'
 step "bench chroma" ab bench chroma --vectors 5k --dimension 64 --concurrency 2 --duration "$chroma_time" --gate 'recall_mean_ratio>=0.9'
 step "bench lustre: the 12 IO500 phases, built in and short" ab bench lustre --phase-time "$phase"
 
