@@ -29,6 +29,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("TMPDIR", os.TempDir())
 			return nil
 		},
+		Condition: func(cond string) (bool, error) { return cond == "root" && os.Getuid() == 0, nil },
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits},
 	})
 }
