@@ -45,7 +45,7 @@ func (l *lab) needs(parts ...string) {
 // vllm are the arguments of a real vLLM that needs no GPU and no network.
 func (l *lab) vllm(more ...string) []string {
 	args := []string{
-		"--vllm-command", l.cache("vllm/fast/vllm"), "--model", l.cache("model"), "--served-name", "tiny", "--max-model-len", "2048", "--mem", "6G", "--dtype", "bfloat16", "--gpus", "0",
+		"--vllm-command", l.cache("vllm/fast/vllm"), "--model", l.cache("model"), "--served-name", "tiny", "--max-model-len", "2048", "--mem", "6G", "--share-node", "--dtype", "bfloat16", "--gpus", "0",
 	}
 	for _, a := range []string{"--enforce-eager", "--max-num-seqs", "32", "--kv-cache-memory-bytes", "67108864", "--distributed-executor-backend", "uni"} {
 		args = append(args, "--vllm-arg="+a)

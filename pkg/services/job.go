@@ -89,7 +89,7 @@ func (s *shape) addFlags(fs *pflag.FlagSet, exclusiveDefault bool) {
 	fs.StringVar(&s.LoadCPUs, "load-cpus", "", "CPUs set apart for load generators beside the service: a count (2) or a list (6-7)")
 	fs.StringVar(&s.Nodelist, "nodelist", "", "run on these nodes")
 	if exclusiveDefault {
-		fs.BoolVar(&s.ShareNode, "share-node", false, "share the node: this engine has no authentication, so other users of the node can reach it")
+		fs.BoolVar(&s.ShareNode, "share-node", false, "share the node with other users, whom this engine answers some or all requests without a key")
 	}
 }
 

@@ -57,7 +57,7 @@ type vllmParams struct {
 }
 
 func (p *vllmParams) AddFlags(fs *pflag.FlagSet) {
-	p.addFlags(fs, false)
+	p.addFlags(fs, true)
 	fs.StringVar(&p.Engine, "engine", "", "native (vllm on PATH or --venv), apptainer (--image) or sim (built in); default: apptainer with --image, else native")
 	fs.StringVar(&p.Model, "model", "", "model name or directory; with sim any name")
 	fs.StringVar(&p.ServedName, "served-name", "", "name the server lists (default: the model's last word)")
@@ -81,7 +81,7 @@ func (p *vllmParams) AddFlags(fs *pflag.FlagSet) {
 	fs.DurationVar(&p.SimTTFT, "sim-ttft", 50*time.Millisecond, "time to first token of the sim engine")
 	fs.DurationVar(&p.SimITL, "sim-itl", 10*time.Millisecond, "time between tokens of the sim engine")
 	fs.IntVar(&p.SimSlots, "sim-slots", 32, "requests the sim engine serves at once")
-	fs.BoolVar(&p.Exclusive, "exclusive", false, "ask for whole nodes; always with several nodes")
+	fs.BoolVar(&p.Exclusive, "exclusive", false, "ask for whole nodes: the default, but for the sim engine, unless --share-node")
 }
 
 // vllmOwned are the arguments that the engine script sets itself.
@@ -178,6 +178,13 @@ func (p *vllmParams) Validate(c Context) error {
 		return usagef("--tensor-parallel %d x --pipeline-parallel %d does not use the %d x %d GPUs asked for; make the products equal", p.TensorParallel, p.PipelineParallel, p.Nodes, max(1, p.GPUs))
 	}
 	if p.Nodes > 1 {
+		p.Exclusive = true
+	}
+	switch {
+	case p.ShareNode && p.Exclusive:
+		return usagef("--share-node excludes --exclusive and several nodes; leave --share-node out")
+	case p.Engine != EngineSim && !p.ShareNode:
+		// vLLM checks its key on /v1 alone.
 		p.Exclusive = true
 	}
 	if p.ServedName == "" {
@@ -277,11 +284,11 @@ func draftVLLM(params Params, c Context) (Draft, error) {
 		// The ranks talk to each other over ports that vLLM and its
 		// communication library open on the nodes' own addresses.
 		exposure = "network"
-	case p.Engine == EngineSim, p.Exclusive:
+	case p.Engine == EngineSim, p.Exclusive && c.Site.Profile.Scheduler != site.SchedulerLocal:
 		exposure = "none"
 	}
 	if exposure == "node_users" {
-		d.Warnings = append(d.Warnings, "vLLM answers /health, /version, /metrics and /tokenize without a key to other users of its node; --exclusive closes that")
+		d.Warnings = append(d.Warnings, "vLLM answers /health, /version, /metrics and /tokenize without a key to other users of its node; without --share-node it has the node alone")
 	}
 	d.Plan = node.Plan{
 		SchemaVersion: node.PlanVersion, Service: "vllm", Engine: p.Engine, Model: p.ServedName, Nodes: p.Nodes,

@@ -140,7 +140,7 @@ if [[ $vllm == sim ]]; then levels=4,16 chroma_time=4s phase=1s; fi
 start_vllm=(start vllm --wait --engine sim)
 if [[ $vllm == native ]]; then
 	start_vllm=(start vllm --wait --vllm-command "$lab/cache/vllm/fast/vllm" --model "$lab/cache/model" --served-name tiny
-		--max-model-len 2048 --dtype bfloat16 --gpus 0 --mem 6G
+		--max-model-len 2048 --dtype bfloat16 --gpus 0 --mem 6G --share-node
 		--vllm-arg=--enforce-eager --vllm-arg=--max-num-seqs --vllm-arg=32 --vllm-arg=--kv-cache-memory-bytes --vllm-arg=67108864
 		--vllm-arg=--distributed-executor-backend --vllm-arg=uni
 		--env VLLM_ENABLE_V1_MULTIPROCESSING=0 --env VLLM_CPU_OMP_THREADS_BIND=nobind --env OMP_NUM_THREADS=1)
