@@ -122,7 +122,7 @@ func worstCheck(codes []int) int {
 
 // checkRows chooses the runs and judges them with one queue call.
 func (a *app) checkRows(ctx context.Context, st runs.Store, s siteOf, o *checkOptions) ([]row, error) {
-	dirs, damaged, err := st.List()
+	dirs, damaged, err := st.ListBrief()
 	if err != nil {
 		return nil, err
 	}

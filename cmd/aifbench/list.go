@@ -38,7 +38,7 @@ func runList(a *app, ended bool) error {
 	if err != nil {
 		return err
 	}
-	dirs, damaged, err := st.List()
+	dirs, damaged, err := st.ListBrief()
 	if err != nil {
 		return err
 	}
@@ -46,8 +46,19 @@ func runList(a *app, ended bool) error {
 	for _, bad := range damaged {
 		rows = append(rows, row{Run: bad.ID, Service: runs.ServiceOf(bad.ID), State: stateDamaged, Why: bad.Err.Error(), Code: exitInfra, Warnings: []string{}})
 	}
-	for _, d := range dirs {
-		v := view{dir: d, state: d.State()}
+	if !ended { // what is over and not shown is not read either
+		closed := runs.Closed(dirs)
+		open := dirs[:0]
+		for i, d := range dirs {
+			if d.Intent.Verb == "bench" || !closed[i] {
+				open = append(open, d)
+			}
+		}
+		dirs = open
+	}
+	for i, state := range runs.States(dirs) {
+		d := dirs[i]
+		v := view{dir: d, state: state}
 		r := v.row(a.now())
 		if ended || d.Intent.Verb == "bench" || (v.state.Live() && r.Code != exitBad && r.State != stateStopped) {
 			rows = append(rows, r)
