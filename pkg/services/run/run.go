@@ -109,17 +109,41 @@ func ValidID(s string) bool { return idPattern.MatchString(s) }
 // Open reads the run directory at path. A missing directory is ErrNotFound, an
 // unreadable or half-written one ErrDamaged with the cause.
 func Open(path string) (Dir, error) {
+	var in Intent
+	if err := readIntent(path, &in); err != nil {
+		return Dir{}, err
+	}
+	return checked(path, in)
+}
+
+// openBrief is Open without the parameters, which are nine tenths of the work
+// of reading an intent.
+func openBrief(path string) (Dir, error) {
+	var in struct {
+		Intent
+		Params struct{} `json:"params"` // hides the field of Intent
+	}
+	if err := readIntent(path, &in); err != nil {
+		return Dir{}, err
+	}
+	return checked(path, in.Intent)
+}
+
+func readIntent(path string, in any) error {
 	raw, err := os.ReadFile(filepath.Join(path, IntentFile))
 	if err != nil {
 		if _, serr := os.Stat(path); errors.Is(serr, os.ErrNotExist) {
-			return Dir{}, fmt.Errorf("open run %s: %w", filepath.Base(path), ErrNotFound)
+			return fmt.Errorf("open run %s: %w", filepath.Base(path), ErrNotFound)
 		}
-		return Dir{}, fmt.Errorf("open run %s: %w: %w", filepath.Base(path), ErrDamaged, err)
+		return fmt.Errorf("open run %s: %w: %w", filepath.Base(path), ErrDamaged, err)
 	}
-	var in Intent
-	if err := json.Unmarshal(raw, &in); err != nil {
-		return Dir{}, fmt.Errorf("open run %s: %w: %s: %w", filepath.Base(path), ErrDamaged, IntentFile, err)
+	if err := json.Unmarshal(raw, in); err != nil {
+		return fmt.Errorf("open run %s: %w: %s: %w", filepath.Base(path), ErrDamaged, IntentFile, err)
 	}
+	return nil
+}
+
+func checked(path string, in Intent) (Dir, error) {
 	if in.SchemaVersion != SchemaVersion {
 		return Dir{}, fmt.Errorf("open run %s: %w: schema_version %d, this program reads %d", filepath.Base(path), ErrDamaged, in.SchemaVersion, SchemaVersion)
 	}

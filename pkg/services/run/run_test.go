@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -311,7 +312,7 @@ func TestManyRuns(t *testing.T) {
 	var want []bool
 	for i := range 50 {
 		now := zero.Add(time.Duration(i) * time.Second)
-		d, err := st.Create(Intent{ID: NewID("vllm", now), Verb: "start", Service: "vllm", Nonce: NewNonce(), Created: now})
+		d, err := st.Create(Intent{ID: NewID("vllm", now), Verb: "start", Service: "vllm", Nonce: NewNonce(), Created: now, Params: map[string]Param{"model": {Value: "m", Origin: "flag"}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -339,6 +340,17 @@ func TestManyRuns(t *testing.T) {
 	}
 	if !slices.Equal(got, ids) {
 		t.Errorf("runs are not in the order of time: %v", got)
+	}
+	brief, bad, err := st.ListBrief()
+	if err != nil || len(bad) != 1 || len(brief) != len(dirs) {
+		t.Fatalf("brief: %d runs, damaged %v, %v", len(brief), bad, err)
+	}
+	for i, d := range brief {
+		if whole := dirs[i]; len(whole.Intent.Params) == 0 || d.Intent.Params != nil {
+			t.Errorf("parameters of %s: whole %v, brief %v", whole.ID(), whole.Intent.Params, d.Intent.Params)
+		} else if whole.Intent.Params = nil; !reflect.DeepEqual(d, whole) {
+			t.Errorf("brief %+v\nwhole %+v", d, whole)
+		}
 	}
 	if closed := Closed(dirs); !slices.Equal(closed, want) {
 		t.Errorf("closed: %v", closed)

@@ -70,14 +70,20 @@ type Damaged struct {
 }
 
 // List returns all runs, oldest first, and the directories that could not be read.
-func (s Store) List() ([]Dir, []Damaged, error) {
+func (s Store) List() ([]Dir, []Damaged, error) { return s.list(Open) }
+
+// ListBrief is List for those who show or judge runs: the intents come without
+// their parameters.
+func (s Store) ListBrief() ([]Dir, []Damaged, error) { return s.list(openBrief) }
+
+func (s Store) list(open func(path string) (Dir, error)) ([]Dir, []Damaged, error) {
 	names, err := s.names()
 	if err != nil {
 		return nil, nil, err
 	}
 	opened := make([]Dir, len(names))
 	errs := make([]error, len(names))
-	atOnce(len(names), func(i int) { opened[i], errs[i] = Open(filepath.Join(s.RunsDir(), names[i])) })
+	atOnce(len(names), func(i int) { opened[i], errs[i] = open(filepath.Join(s.RunsDir(), names[i])) })
 	var dirs []Dir
 	var bad []Damaged
 	for i, err := range errs {
