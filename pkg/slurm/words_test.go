@@ -1,6 +1,7 @@
 package slurm_test
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -85,7 +86,7 @@ func TestParseID(t *testing.T) {
 			t.Errorf("%q: %+v (%s), %v", text, got, got, err)
 		}
 	}
-	for _, text := range []string{"", "0", "-1", "x", "1_", "1_[", "1+", "1 2", "99999999999999999999", "1\n"} {
+	for _, text := range []string{"", "0", "-1", "x", "1_", "1_[", "1+", "1 2", "99999999999999999999", "1\n", "1_[" + strings.Repeat("1,", 1000) + "2]"} {
 		if got, err := slurm.ParseID(text); err == nil {
 			t.Errorf("%q gave %+v", text, got)
 		}
