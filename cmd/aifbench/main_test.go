@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -34,13 +35,12 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// exits CODE COMMAND...: the command must end with just that code.
+// exits CODE COMMAND...: the command must end with just that code. 0|7 allows
+// either: a busy machine makes the generator late, which a result must say.
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
 		ts.Fatalf("usage: exits CODE COMMAND...")
 	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
 	got := 0
 	if err := ts.Exec(args[1], args[2:]...); err != nil {
 		coded, ok := err.(interface{ ExitCode() int })
@@ -49,7 +49,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		got = coded.ExitCode()
 	}
-	if got != want {
-		ts.Fatalf("%s: exit %d, want %d", strings.Join(args[1:], " "), got, want)
+	if !slices.Contains(strings.Split(args[0], "|"), strconv.Itoa(got)) {
+		ts.Fatalf("%s: exit %d, want %s", strings.Join(args[1:], " "), got, args[0])
 	}
 }
