@@ -225,3 +225,30 @@ func TestLabControllerAway(t *testing.T) {
 	l.must(0, "wait", s.Run, "--timeout", "1m")
 	l.note()
 }
+
+// TestLabKeepsAndFollows: data that is to stay stays, and followed logs end
+// with their run.
+func TestLabKeepsAndFollows(t *testing.T) {
+	l := newLab(t)
+	data := l.start("lustre")
+	owned := l.opened(data.Run).Intent.OwnedPaths
+	l.must(0, "stop", "lustre", "--keep-data")
+	for _, p := range owned {
+		if _, err := os.Stat(filepath.Join(p, runs.OwnerMarker)); err != nil {
+			t.Errorf("--keep-data: %v", err)
+		}
+		if err := os.RemoveAll(p); err != nil {
+			t.Error(err)
+		}
+	}
+	if len(owned) == 0 {
+		t.Error("lustre owns nothing")
+	}
+	l.start("vllm", sim()...)
+	sh := l.spawn("logs", "vllm", "--follow", "--source", "supervisor")
+	l.until(20*time.Second, "a followed line", func() bool { return strings.Contains(read(sh.out), "msg=ready") })
+	l.must(0, "stop", "vllm")
+	if a := sh.wait(); a.code != 0 {
+		t.Errorf("logs --follow: exit %d after its run ended\n%s", a.code, a.err)
+	}
+}
