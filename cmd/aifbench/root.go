@@ -52,6 +52,8 @@ stderr the talk, the exit code is to branch on (aifbench help exit-codes).`,
 	})
 	root.AddCommand(verbs(a)...)
 	root.AddCommand(newExitCodesTopic())
+	root.SetOut(a.out) // before the completion command, which keeps the stream it finds
+	root.SetErr(a.err)
 	root.SetHelpCommand(newHelpCmd(root))
 	root.InitDefaultCompletionCmd("completion")
 	group(root)
@@ -99,6 +101,9 @@ func strict(cmd *cobra.Command) {
 		return nil
 	}
 	for _, c := range cmd.Commands() {
+		if c.Long == "" && !c.HasSubCommands() && cmd.HasParent() && cmd.Long != "" {
+			c.Long = c.Short + ".\n\n" + cmd.Long // a verb's words hold for each of its services
+		}
 		strict(c)
 	}
 }
