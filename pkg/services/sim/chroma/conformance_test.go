@@ -82,6 +82,7 @@ func story() []call {
 		bad("unknown hnsw key", db, `{"name":"vec-unk","configuration":{"hnsw":{"M":16}}}`, 422, "ChromaError", "configuration.hnsw"),
 		bad("both indexes", db, `{"name":"vec-both","configuration":{"hnsw":{"space":"l2"},"spann":{"space":"l2"}}}`, 400, "InvalidArgumentError", "Multiple vector index"),
 		bad("short name", db, `{"name":"ab"}`, 400, "InvalidArgumentError", "Expected a name containing 3-512 characters"),
+		bad("long name", db, `{"name":"`+strings.Repeat("a", 513)+`"}`, 400, "InvalidArgumentError", "Expected a name containing 3-512 characters"),
 		bad("bad name", db, `{"name":"a b/c"}`, 400, "InvalidArgumentError", "Expected a name containing 3-512 characters"),
 		bad("no name", db, `{}`, 422, "ChromaError", "missing field `name`"),
 		{name: "missing", method: "GET", path: db + "/absent", status: 404, kind: "NotFoundError", part: "Collection [absent] does not exist"},
