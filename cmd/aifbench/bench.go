@@ -89,7 +89,7 @@ func newBenchServiceCmd(a *app, o *benchOptions, example string) *cobra.Command 
 		Short:   "Benchmark " + o.service,
 		Example: example,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := o.validate(); err != nil {
+			if err := o.validate(cmd); err != nil {
 				return err
 			}
 			return runBench(cmd.Context(), a, o, cmd)
@@ -115,7 +115,7 @@ func newBenchServiceCmd(a *app, o *benchOptions, example string) *cobra.Command 
 	return cmd
 }
 
-func (o *benchOptions) validate() error {
+func (o *benchOptions) validate(cmd *cobra.Command) error {
 	if o.run != "" && (o.endpoint != "" || o.dir != "") {
 		return usage("--run excludes --endpoint and --dir", "give one of them")
 	}
@@ -137,7 +137,11 @@ func (o *benchOptions) validate() error {
 	if o.timeout <= 0 {
 		return usage("--timeout must be above 0", "e.g. --timeout 30m")
 	}
-	_, err := gateSpecs(o.gates)
+	if _, err := gateSpecs(o.gates); err != nil {
+		return err
+	}
+	// Wrong words are wrong whether or not there is a run to load.
+	_, err := o.workload.config(cmd, target{url: "http://127.0.0.1", dir: "/any"})
 	return err
 }
 
@@ -170,9 +174,6 @@ func runBench(ctx context.Context, a *app, o *benchOptions, cmd *cobra.Command) 
 	case whereHere:
 		if s.Profile.Scheduler == site.SchedulerSlurm && a.getenv("SLURM_JOB_ID") == "" {
 			a.warn("this shell seems to be on a login node; --where job measures on a compute node")
-		}
-		if o.detach {
-			return usage("--detach needs --where beside or --where job", "leave --detach out")
 		}
 		res, err := a.generate(ctx, dir, a.log)
 		if err != nil {
@@ -307,6 +308,9 @@ func (o *benchOptions) place(s siteOf, t target) (string, error) {
 	}
 	if where == whereBeside && (t.run == nil || o.service == "lustre") {
 		return "", usage("--where beside needs a started run with a job", "use --where job or --where here")
+	}
+	if where == whereHere && o.detach {
+		return "", usage("--detach needs --where beside or --where job", "leave --detach out")
 	}
 	return where, nil
 }

@@ -64,6 +64,15 @@ Exit status: 0; 2 bad window or query; 3 no such run; 8 Prometheus does not answ
 }
 
 func runMetrics(ctx context.Context, a *app, o *metricsOptions) error {
+	// Wrong words are wrong whether or not there is a run.
+	if _, _, err := o.window(a, runs.Store{}, nil); err != nil {
+		return err
+	}
+	if o.endpoint != "" {
+		if _, err := a.prometheus(ctx, runs.Store{}, siteOf{}, o); err != nil {
+			return err
+		}
+	}
 	st, err := a.store()
 	if err != nil {
 		return err

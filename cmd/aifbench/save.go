@@ -60,6 +60,11 @@ func runSave(ctx context.Context, a *app, o *saveOptions, args []string) error {
 	if err != nil {
 		return err
 	}
+	if len(args) == 2 {
+		if _, err := archive.FormatOf(args[1]); err != nil {
+			return err // a wrong word, whether or not there is a run
+		}
+	}
 	dirs, err := o.choose(st, args[0])
 	if err != nil {
 		return err
