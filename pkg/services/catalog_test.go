@@ -201,6 +201,9 @@ func TestHostileValues(t *testing.T) {
 	c := contextOf(siteOf(t, "slurm", nil))
 	survived := 0
 	for _, svc := range services.Catalog() {
+		if len(base[svc.Name]) == 0 {
+			t.Errorf("%s: its flags that take text are not in this test", svc.Name)
+		}
 		for fl, more := range base[svc.Name] {
 			for _, h := range hostile {
 				value, want := h, h
