@@ -45,6 +45,12 @@ func newDesk(t *testing.T) *desk {
 	return d
 }
 
+// set replaces a variable of the desk's environment.
+func (d *desk) set(name, value string) {
+	d.env = slices.DeleteFunc(d.env, func(e string) bool { return strings.HasPrefix(e, name+"=") })
+	d.env = append(d.env, name+"="+value)
+}
+
 func (d *desk) command(args ...string) *exec.Cmd {
 	cmd := exec.Command("aifbench", args...)
 	cmd.Dir, cmd.Env = d.dir, slices.Clone(d.env)
