@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 
 	"aifbench/pkg/bench/fs"
 	"aifbench/pkg/bench/fs/datadir"
@@ -181,6 +182,7 @@ func classify(ctx context.Context, err error) *failure {
 		{slurm.ErrDoubtful, exitInfra, "scheduler", "run the same command again: it looks the job up before anything is submitted"},
 		{slurm.ErrAway, exitInfra, "scheduler", "the controller does not answer; try again later"},
 		{os.ErrPermission, exitInfra, "storage", "check owner and mode of the path"},
+		{syscall.EADDRINUSE, exitInfra, "network", "another process has the port; try again"},
 		{context.DeadlineExceeded, exitInfra, "network", "try again"},
 	} {
 		if errors.Is(err, c.is) {
@@ -192,6 +194,10 @@ func classify(ctx context.Context, err error) *failure {
 	if pathErr, ok := errors.AsType[*os.PathError](err); ok {
 		f.code, f.layer, f.retryable = exitInfra, "storage", true
 		f.advice = "check " + pathErr.Path + ": space, quota, permissions"
+	}
+	if linkErr, ok := errors.AsType[*os.LinkError](err); ok {
+		f.code, f.layer, f.retryable = exitInfra, "storage", true
+		f.advice = "check " + linkErr.New + ": is a directory in its place? space, quota, permissions"
 	}
 	return f
 }
