@@ -25,8 +25,7 @@ const (
 	tick = 250 * time.Millisecond
 	// reapEvery is how often orphans that ended are collected.
 	reapEvery = 5 * time.Second
-	// outputPathSignal is what Slurm records when a job's output or working
-	// directory cannot be used on the node.
+	// outputPathSignal is what Slurm records when a job's output cannot be written.
 	outputPathSignal = 53
 )
 
