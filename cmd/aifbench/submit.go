@@ -188,6 +188,11 @@ func (a *app) prepare(st runs.Store, s siteOf, d *draft) (dir runs.Dir, err erro
 	return dir, runs.WriteFile(dir.File(runs.ScriptFile), d.script)
 }
 
+// submitPatience is how long start asks a scheduler that does not answer whether
+// it has the job. After it the exit code is 8, the run stays, and the next start
+// looks the job up before it submits.
+const submitPatience = 2 * time.Minute
+
 // submit hands the script to the scheduler exactly once and journals every step.
 func (a *app) submit(ctx context.Context, st runs.Store, s siteOf, dir runs.Dir, h slurm.Header, resume bool) error {
 	sched, err := a.scheduler(dir.Intent.Scheduler, s.Profile, st)
@@ -213,7 +218,7 @@ func (a *app) submit(ctx context.Context, st runs.Store, s siteOf, dir runs.Dir,
 			a.warn("a second job %s of the same run is cancelled", j.JobID)
 			return nil
 		},
-	}, slurm.OnceOptions{Resume: resume, Now: a.now})
+	}, slurm.OnceOptions{Resume: resume, Patience: submitPatience, Now: a.now})
 	switch {
 	case receipt.JobID != "" && err != nil:
 		// There is a job: what failed is a note about it, or a look at twins.

@@ -36,6 +36,9 @@ type OnceOptions struct {
 	// Settle is how long a healthy scheduler must not know the name before it
 	// counts as not submitted; 0 means 60 s. Use max(60 s, 2 MessageTimeout + 30 s).
 	Settle time.Duration
+	// Patience is how long in a row a scheduler that does not answer is asked
+	// before SubmitOnce ends in doubt; 0 means until the context ends.
+	Patience time.Duration
 	// Poll is the pause between look-ups; 0 means 5 s.
 	Poll time.Duration
 	// Now is the clock; nil means time.Now.
@@ -46,8 +49,8 @@ type OnceOptions struct {
 // way: intent on disk, sbatch, and after any doubtful answer the name is looked
 // up until it is found or a healthy scheduler has not known it for Settle; only
 // then it is submitted a second and last time. Of two jobs of the name the
-// younger is cancelled. When the context ends in doubt the error wraps
-// ErrDoubtful, and a later call with Resume takes up from there.
+// younger is cancelled. When the context or the patience ends in doubt the error
+// wraps ErrDoubtful, and a later call with Resume takes up from there.
 func SubmitOnce(ctx context.Context, sched Scheduler, s Submission, j Journal, o OnceOptions) (Receipt, error) {
 	o.Settle = cmp.Or(o.Settle, time.Minute)
 	o.Poll = cmp.Or(o.Poll, 5*time.Second)
@@ -87,7 +90,10 @@ func SubmitOnce(ctx context.Context, sched Scheduler, s Submission, j Journal, o
 		r, found, err := reconcile(ctx, sched, s, j, o)
 		switch {
 		case err != nil:
-			return Receipt{}, fmt.Errorf("submit %s: %w: %w: %w", s.JobName, ErrDoubtful, doubt, err)
+			if !errors.Is(doubt, ErrDoubtful) {
+				doubt = fmt.Errorf("submit %s: %w: %w", s.JobName, ErrDoubtful, doubt)
+			}
+			return Receipt{}, fmt.Errorf("%w: %w", doubt, err)
 		case found:
 			return r, noted(ctx, j, r)
 		case try > 0:
@@ -128,6 +134,7 @@ func noted(ctx context.Context, j Journal, r Receipt) error {
 // reconcile looks the name up until it is found or surely unknown.
 func reconcile(ctx context.Context, sched Scheduler, s Submission, j Journal, o OnceOptions) (Receipt, bool, error) {
 	var healthy time.Time // since when the scheduler answers and knows no such job
+	silent := o.Now()     // since when it does not answer
 	for {
 		jobs, err := sched.LookUp(ctx, []string{s.JobName})
 		if hits := jobs[s.JobName]; len(hits) > 0 {
@@ -143,12 +150,17 @@ func reconcile(ctx context.Context, sched Scheduler, s Submission, j Journal, o 
 			return Receipt{}, false, context.Cause(ctx)
 		case errors.Is(err, ErrMissing):
 			return Receipt{}, false, err
+		case err != nil && o.Patience > 0 && now.Sub(silent) >= o.Patience:
+			return Receipt{}, false, err
 		case err != nil:
 			healthy = time.Time{}
 		case healthy.IsZero():
 			healthy = now
 		case now.Sub(healthy) >= o.Settle:
 			return Receipt{}, false, nil
+		}
+		if err == nil {
+			silent = now
 		}
 		if err := sleep(ctx, o.Poll); err != nil {
 			return Receipt{}, false, err

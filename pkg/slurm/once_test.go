@@ -80,6 +80,7 @@ func TestSubmitOnce(t *testing.T) {
 		events string
 		want   string
 		took   time.Duration
+		wait   time.Duration // the patience
 	}{
 		"accepted":               {c: &cluster{submit: fails(0)}, id: "50", tries: 1, events: "intent submitted", want: "ok"},
 		"doubtful, job was made": {c: &cluster{submit: fails(1), jobs: []slurm.Job{job("7", slurm.Pending, 5)}, appear: 14 * time.Second}, id: "7", tries: 1, events: "intent doubtful submitted", want: "ok", took: 15 * time.Second},
@@ -106,6 +107,10 @@ func TestSubmitOnce(t *testing.T) {
 		"resume finds the job":   {c: &cluster{submit: fails(0), jobs: []slurm.Job{job("7", slurm.Completed, 5)}}, resume: true, id: "7", events: "doubtful submitted", want: "ok"},
 		"resume finds no job":    {c: &cluster{submit: fails(0)}, resume: true, id: "50", tries: 1, events: "doubtful submitted", want: "ok", took: time.Minute},
 		"away until the context": {c: &cluster{submit: fails(9), away: func(time.Duration) bool { return true }}, tries: 1, events: "intent doubtful", want: "doubtful", took: 10 * time.Minute},
+		"away until the patience ends": {
+			c:     &cluster{submit: fails(9), away: func(d time.Duration) bool { return d != 30*time.Second }},
+			tries: 1, events: "intent doubtful", want: "doubtful", took: 150 * time.Second, wait: 2 * time.Minute,
+		},
 		"never twice more":       {c: &cluster{submit: fails(9)}, tries: 2, events: "intent doubtful doubtful", want: "doubtful", took: 2 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -121,7 +126,7 @@ func TestSubmitOnce(t *testing.T) {
 					Submitted: func(context.Context, slurm.Receipt) error { note("submitted"); return nil },
 					Doubtful:  func(context.Context, error) error { note("doubtful"); return nil },
 					Twin:      func(context.Context, slurm.Job) error { note("twin"); return nil },
-				}, slurm.OnceOptions{Resume: tt.resume})
+				}, slurm.OnceOptions{Resume: tt.resume, Patience: tt.wait})
 				if outcome(err) != tt.want || got.JobID != tt.id {
 					t.Errorf("job %q, %s (%v); want %q, %s", got.JobID, outcome(err), err, tt.id, tt.want)
 				}
