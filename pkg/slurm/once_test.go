@@ -111,7 +111,7 @@ func TestSubmitOnce(t *testing.T) {
 			c:     &cluster{submit: fails(9), away: func(d time.Duration) bool { return d != 30*time.Second }},
 			tries: 1, events: "intent doubtful", want: "doubtful", took: 150 * time.Second, wait: 2 * time.Minute,
 		},
-		"never twice more":       {c: &cluster{submit: fails(9)}, tries: 2, events: "intent doubtful doubtful", want: "doubtful", took: 2 * time.Minute},
+		"never twice more": {c: &cluster{submit: fails(9)}, tries: 2, events: "intent doubtful doubtful", want: "doubtful", took: 2 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
