@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -28,11 +29,25 @@ func TestScripts(t *testing.T) {
 			e.Setenv("AIFBENCH_SITE", "local")
 			e.Setenv("HOME", e.WorkDir)
 			e.Setenv("TMPDIR", os.TempDir())
+			e.Defer(func() { stopAll(t, e.WorkDir) })
 			return nil
 		},
 		Condition: func(cond string) (bool, error) { return cond == "root" && os.Getuid() == 0, nil },
 		Cmds:      map[string]func(ts *testscript.TestScript, neg bool, args []string){"exits": exits},
 	})
+}
+
+// stopAll ends what a script left: one that fails half way has stopped nothing.
+func stopAll(t *testing.T, dir string) {
+	homes, err := filepath.Glob(filepath.Join(dir, "*", "runs"))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, runs := range homes {
+		cmd := exec.Command("aifbench", "stop", "all", "--keep-data", "--timeout", "20s")
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "AIFBENCH_SITE=local", "AIFBENCH_HOME=" + filepath.Dir(runs)}
+		_ = cmd.Run() // damaged runs and those of a Slurm that is gone are left behind
+	}
 }
 
 // exits CODE COMMAND...: the command must end with just that code. 0|7 allows
