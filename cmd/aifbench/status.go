@@ -115,10 +115,13 @@ func (v view) start(r *row) {
 		// What a killed supervisor left behind, or one that is going down: a
 		// job that is not running serves nobody.
 		r.Address, r.Why = "", "its job is "+string(v.obs.State)
+	case epErr == nil && keepsReady(r.Service) && !complete:
+		// What it prepared is there, and its job has yet to say how it ended.
+		r.Address, r.Why = "", "its job is about to end"
 	case epErr == nil:
 		// The run's own word is newer than the scheduler's last one.
 		r.Ready, r.Code, r.State, r.Reason = true, exitOK, string(slurm.Running), ""
-		if complete && keepsReady(r.Service) {
+		if keepsReady(r.Service) {
 			r.State, r.Address = string(slurm.Completed), ep.DataDir
 		}
 	case s.SchedState == string(slurm.Running):
